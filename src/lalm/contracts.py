@@ -1,0 +1,136 @@
+"""The whole extension surface on one page: what one file must hold to be a plug-in of each kind.
+
+Besides the functions below every plug-in module holds a docstring (its first line is printed by `lalm ls`) and a
+frozen `Config` (subclass of `plugins.PluginConfig`) whose every field has a description with its unit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor, nn
+
+    from lalm.records import Example, Frame, Pools, Stage, Utterance
+
+
+class Corpus(Protocol):
+    """`corpora/*`: reads a data set in its own layout."""
+
+    def read(self, root: Path, split: str, cfg: Any) -> Iterable[Utterance]:
+        """The rows of a split (`train`, `dev`, `test`): text rows and speech rows alike."""
+
+    def make_tiny(self, root: Path, seed: int) -> None:
+        """Write a mini corpus in the true layout into the empty folder `root`."""
+
+
+class Task(Protocol):
+    """`tasks/*`: makes training examples from an utterance; pure and seeded."""
+
+    def examples(self, item: Utterance, cfg: Any, rng: Random) -> list[Example]:
+        """The examples of one utterance."""
+
+
+class SynthEngine(Protocol):
+    """`synth/*`: speech synthesis."""
+
+    def voices(self, language: str, cfg: Any) -> list[str]:
+        """The voices that the engine has for a language on this machine."""
+
+    def speak(self, text: str, voice: str, language: str, cfg: Any) -> tuple[np.ndarray, int]:
+        """Mono float32 waveform [num_samples] in -1..1 and its sample rate in Hz."""
+
+
+class Selector(Protocol):
+    """`select/*`: which utterances to record or to keep; a larger budget contains the smaller one."""
+
+    def choose(self, candidates: Sequence[Utterance], budget: int, cfg: Any) -> list[str]:
+        """The ids of `budget` candidates, best first."""
+
+
+class Connector(Protocol):
+    """`connectors/*`: encoder frames -> language-model embeddings, for composed backbones."""
+
+    def build(self, audio_width: int, text_width: int, cfg: Any) -> nn.Module:
+        """A `ConnectorModule`."""
+
+
+class ConnectorModule(Protocol):
+    """What a connector's `build` returns (an `nn.Module` with these methods)."""
+
+    def bind(self, tokenizer: Any, embed_tokens: nn.Module) -> None:
+        """Give it the language model's tokenizer and input embeddings; once, after `build`."""
+
+    def prepare(self, frames: Tensor, frame_mask: Tensor) -> list[dict[str, np.ndarray]]:
+        """frames [batch, frames, audio_width], frame_mask [batch, frames]: the part that no gradient passes, per item, cacheable."""
+
+    def forward(self, prepared: Sequence[Mapping[str, np.ndarray]]) -> tuple[Tensor, Tensor]:
+        """Vectors [batch, length, text_width] and their mask [batch, length] (True = real)."""
+
+    def as_heard(self, text: str, rng: Random) -> str:
+        """A written sentence in the connector's own tongue, so that text rows look like speech rows."""
+
+    def fingerprint(self) -> str:
+        """Hash of weights and settings; keys the cache of `prepare`."""
+
+
+class Backbone(Protocol):
+    """`backbones/*`: loads a model family."""
+
+    def load(self, cfg: Any) -> Model: ...
+
+    def make_tiny(self, seed: int) -> Model:
+        """The real classes with small random weights, tokenizer and processor built offline."""
+
+
+class Model(Protocol):
+    """What loop, evaluator and server know of a model: four things and its parts."""
+
+    module: nn.Module
+
+    def groups(self) -> Mapping[str, tuple[str, ...]]:
+        """Group name (`audio_encoder`, `connector`, `llm.attention`, ...) -> names of its sub-modules within `module`."""
+
+    def batch(self, examples: Sequence[Example]) -> Any:
+        """Collate examples of any modality into the model's own features."""
+
+    def loss(self, batch: Any) -> tuple[Tensor, Tensor]:
+        """Summed negative log-likelihood of the answer tokens per row [rows] and their number per row [rows]."""
+
+    def generate(self, examples: Sequence[Example], max_new_tokens: int, num_beams: int = 1) -> list[str]:
+        """The answers as text, in the order of the examples."""
+
+
+class Tuner(Protocol):
+    """`tuners/*`: what is trained."""
+
+    def attach(self, model: Model, groups: Sequence[str], cfg: Any) -> list[str]:
+        """Make the groups trainable (and nothing else); the names of the trainable parameters."""
+
+    def merge(self, model: Model) -> None:
+        """Fold what was attached into the plain weights."""
+
+
+class Scheme(Protocol):
+    """`schemes/*`: when which rows are seen. Pure data, no torch."""
+
+    def plan(self, cfg: Any, pools: Pools) -> list[Stage]: ...
+
+
+class Metric(Protocol):
+    """`metrics/*`: counts per utterance, so that intervals and paired tests come to every metric alike."""
+
+    HIGHER_IS_BETTER: bool
+
+    def count(self, reference: Frame, hypothesis: Frame | None) -> tuple[float, ...]:
+        """Counts of one utterance; `hypothesis` None is an answer that could not be parsed."""
+
+    def reduce(self, counts: np.ndarray) -> float:
+        """Value from counts summed over utterances [num_counts] (or [..., num_counts], reduced over the last axis)."""
+
+
+Reader = Callable[[Path], Iterator["Utterance"]]

@@ -1,0 +1,43 @@
+"""The errors that are a person's to mend. The command line prints them as one paragraph and exits with 2."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+
+class UserError(Exception):
+    """A mistake the user can mend: says what, where, the value, what is allowed and what is nearest."""
+
+
+class ConfigError(UserError):
+    """A recipe, study or option that cannot be right."""
+
+
+class DataError(UserError):
+    """Rows or files that cannot be used. `problems` lists every one of them, not the first alone."""
+
+    def __init__(self, message: str, problems: Sequence[str] = ()) -> None:
+        self.problems = tuple(problems)
+        shown = "".join(f"\n  - {problem}" for problem in self.problems[:20])
+        more = len(self.problems) - 20
+        super().__init__(message + shown + (f"\n  - and {more} more" if more > 0 else ""))
+
+
+class ModelError(UserError):
+    """Weights, folders or model options that cannot be used."""
+
+
+class MissingExtraError(UserError):
+    """An optional package or program is needed and missing."""
+
+    def __init__(self, what: str, needed_for: str, install: str) -> None:
+        super().__init__(f"{what} is needed for {needed_for} and is not installed. Install it with: {install}")
+
+
+def nearest(name: str, allowed: Iterable[str]) -> str:
+    """A closing phrase that names the nearest allowed value, or lists all of them: ` Did you mean 'lora'? ...`."""
+    options = sorted(str(option) for option in allowed)
+    close = difflib.get_close_matches(str(name), options, n=1, cutoff=0.6)
+    hint = f" Did you mean '{close[0]}'?" if close else ""
+    return f"{hint} Allowed: {', '.join(options) if options else '(none)'}."
