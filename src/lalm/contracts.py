@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor, nn
 
-    from lalm.records import Example, Frame, Pools, Stage, Utterance
+    from lalm.records import Example, Pools, Reading, Stage, Utterance
 
 
 class Corpus(Protocol):
@@ -126,8 +126,8 @@ class Metric(Protocol):
 
     HIGHER_IS_BETTER: bool
 
-    def count(self, reference: Frame, hypothesis: Frame | None) -> tuple[float, ...]:
-        """Counts of one utterance; `hypothesis` None is an answer that could not be parsed."""
+    def count(self, reference: Reading, hypothesis: Reading) -> tuple[float, ...] | None:
+        """Counts of one utterance; None if the metric does not apply to it (no transcript for `wer`, say)."""
 
     def reduce(self, counts: np.ndarray) -> float:
         """Value from counts summed over utterances [num_counts] (or [..., num_counts], reduced over the last axis)."""

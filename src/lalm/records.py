@@ -116,6 +116,14 @@ class Prediction:
 
 
 @dataclass(frozen=True)
+class Reading:
+    """One side of a comparison: a frame (None: the answer could not be parsed) and the words (None: not known)."""
+
+    frame: Frame | None
+    text: str | None = None
+
+
+@dataclass(frozen=True)
 class Score:
     """A metric's value with its 95 % interval over `n` items; None where nothing could be counted."""
 
