@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import torch
 
 BINARY_VERSION = 6
+MAX_RANK = 4
 DTYPES = {0: "<f4", 1: "<i1", 2: "<i2", 3: "<i4", 4: "<f2"}
 
 
@@ -38,7 +39,7 @@ class _Reader:
         if end > len(self.data):
             raise UserError(
                 f"{self.name} is not a whole CTranslate2 file: {what} needs {num_bytes} bytes at offset {self.offset}, "
-                f"but the file ends after {len(self.data)}. Delete it; it is fetched again on the next start."
+                f"but the file ends after {len(self.data)}."
             )
         piece = self.data[self.offset : end]
         self.offset = end
@@ -59,6 +60,8 @@ class _Reader:
     def array(self) -> tuple[str, np.ndarray]:
         name = self.string("the name of an array")
         rank = self.number("B", f"the rank of {name}")
+        if rank > MAX_RANK:
+            raise UserError(f"{self.name} is damaged: {name} has {rank} dimensions, allowed are {MAX_RANK}.")
         shape = [self.number("I", f"the shape of {name}") for _ in range(rank)]
         type_id = self.number("B", f"the type of {name}")
         num_bytes = self.number("I", f"the size of {name}")

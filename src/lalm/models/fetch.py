@@ -167,9 +167,10 @@ def _download_wheel(wheel: Wheel, part: Path, say: Say) -> Path:
         sha256 = sha256_of(arrived[0])
         if sha256 == wheel.sha256:
             return arrived[0]
-        again = "it is not used." if options else "it is dropped and fetched again."
-        say(f"{arrived[0].name} is damaged or not the pinned file (sha256 {sha256}, not {wheel.sha256}); {again}")
-    raise _NotFoundError(f"{arrived[0].name} came with sha256 {sha256}, not the pinned {wheel.sha256}.")
+        damage = f"{arrived[0].name} is damaged or not the pinned file (sha256 {sha256}, not {wheel.sha256})"
+        if not options:
+            say(f"{damage}; it is dropped and fetched again.")
+    raise _NotFoundError(f"{damage}; it is not used.")
 
 
 def _pip_download(requirement: str, target: Path, options: list[str]) -> None:
