@@ -229,3 +229,16 @@ def test_whisper_hears_a_real_recording(smol_folder: Path):
     ids = model.generate(features, language="en", task="transcribe", max_new_tokens=40)[0]
     heard = tokenizer.decode(ids, skip_special_tokens=True).lower()
     assert all(value in heard for value in row["slots"].values()), heard
+
+
+def test_the_hub_files_of_whisper_give_the_same_model(smol_folder: Path, tmp_path: Path):
+    """The official file holds no output projection (it is tied), as the folder's own does: so that one stands in."""
+    from safetensors.torch import load_file
+
+    speech = smol_folder / "speech"
+    files = {name: speech / name for name in ("model.safetensors", "tokenizer.json")}
+    smol._save_speech(Fetched("hub", files), tmp_path / "speech")
+    made, expected = load_file(tmp_path / "speech" / "model.safetensors"), load_file(speech / "model.safetensors")
+    assert set(made) == set(expected)
+    assert all((made[name] == expected[name]).all() for name in expected)
+    assert smol.load_speech_tokenizer(tmp_path).get_vocab() == smol.load_speech_tokenizer(smol_folder).get_vocab()
