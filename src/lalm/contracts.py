@@ -71,6 +71,9 @@ class ConnectorModule(Protocol):
     def forward(self, prepared: Sequence[Mapping[str, np.ndarray]]) -> tuple[Tensor, Tensor]:
         """Vectors [batch, length, text_width] and their mask [batch, length] (True = real)."""
 
+    def num_vectors(self, item: Mapping[str, np.ndarray]) -> int:
+        """How many vectors `forward` will make of one prepared item."""
+
     def as_heard(self, text: str, rng: Random) -> str:
         """A written sentence in the connector's own tongue, so that text rows look like speech rows."""
 
@@ -91,12 +94,21 @@ class Model(Protocol):
     """What loop, evaluator and server know of a model: four things and its parts."""
 
     module: nn.Module
+    peft: Any  # the PeftModel around `module` while adapters are attached, else None
+    tokenizer: Any
+    identity: Mapping[str, Any]  # names, hashes and licences of the weights, for run.json
 
     def groups(self) -> Mapping[str, tuple[str, ...]]:
         """Group name (`audio_encoder`, `connector`, `llm.attention`, ...) -> names of its sub-modules within `module`."""
 
     def batch(self, examples: Sequence[Example]) -> Any:
         """Collate examples of any modality into the model's own features."""
+
+    def num_tokens(self, example: Example) -> int:
+        """Length of a row in positions of the language model, for batching rows of like length."""
+
+    def content(self, example: Example) -> str:
+        """Hash of what the language model is given for a row, recordings and answer included; names shared stages."""
 
     def loss(self, batch: Any) -> tuple[Tensor, Tensor]:
         """Summed negative log-likelihood of the answer tokens per row [rows] and their number per row [rows]."""

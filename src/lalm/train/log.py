@@ -1,0 +1,53 @@
+"""What a person and a program see of a run: `log.jsonl`, and one line on the terminal with an estimate."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any
+
+from lalm.records import Example
+from lalm.rundir import RunDir, append_jsonl
+
+
+class TrainLog:
+    """Losses by modality and task since the last line; time left from the steps done in this process."""
+
+    def __init__(self, run: RunDir, total_steps: int, first_step: int, quiet: bool) -> None:
+        self._run, self._total, self._first, self._quiet = run, total_steps, first_step, quiet
+        self._start = time.monotonic()
+        self._sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+
+    def rows(self, examples: Iterable[Example], nll: list[float], tokens: list[int]) -> None:
+        """Add rows: summed negative log-likelihood and number of answer tokens of each."""
+        for example, row_nll, row_tokens in zip(examples, nll, tokens, strict=True):
+            for key in ("loss", f"loss/{example.modality}", f"loss/task/{example.task}"):
+                self._sums[key][0] += row_nll
+                self._sums[key][1] += row_tokens
+
+    def line(self, step: int, stage: str, **values: Any) -> None:
+        """Write one line and start anew."""
+        done = step - self._first
+        left_s = (time.monotonic() - self._start) / max(1, done) * (self._total - step)
+        row = {"step": step, "stage": stage, **{k: round(s / n, 6) for k, (s, n) in self._sums.items() if n}, **values}
+        self._sums.clear()
+        append_jsonl(self._run.log, {**row, "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())})
+        if not self._quiet:
+            loss = f"loss {row['loss']:.3f}  " if "loss" in row else ""
+            shown = "  ".join(f"{k} {v:.3f}" for k, v in values.items() if k.startswith("dev/"))
+            print(
+                f"\r[{stage}] step {step}/{self._total}  {loss}{shown}about {format_s(left_s)} left   ",
+                end="\n" if shown or step >= self._total else "",
+                file=sys.stderr,
+                flush=True,
+            )
+
+
+def format_s(seconds: float) -> str:
+    """Seconds for a person: `42 s`, `3 min`, `1 h 20 min`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

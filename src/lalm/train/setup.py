@@ -1,0 +1,171 @@
+"""What a run is set up from: rows, stages, model, trainable weights; and the record of how it was made."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from lalm import plugins
+from lalm.config import Recipe, config_hash
+from lalm.contracts import Model
+from lalm.data.pools import LoadedPools
+from lalm.errors import ConfigError, DataError
+from lalm.records import Example, Pools, Stage, Utterance
+from lalm.rundir import RunDir, write_json
+
+# the most restrictive first: what a result made from several sources may be used for
+_RESTRICTIVENESS = ("non-commercial", "nc", "gemma", "sharealike", "by-sa", "gpl", "by", "apache", "mit", "cc0")
+
+
+def make_examples(recipe: Recipe, pools: LoadedPools) -> dict[str, list[Example]]:
+    """Training rows by pool, made by the recipe's task."""
+    return {
+        "text": task_examples(recipe, pools.text),
+        "speech": task_examples(recipe, pools.speech),
+        "synthetic": task_examples(recipe, pools.synthetic),
+    }
+
+
+def task_examples(recipe: Recipe, rows: Sequence[Utterance]) -> list[Example]:
+    """The recipe's task over rows, seeded."""
+    task = plugins.load("tasks", recipe.task.name)
+    cfg = plugins.configure(task, recipe.task.options, "task")
+    rng = Random(recipe.train.seed)
+    return [example for row in rows for example in task.examples(row, cfg, rng)]
+
+
+def plan(recipe: Recipe, examples: Mapping[str, Sequence[Example]]) -> list[Stage]:
+    """The scheme's stages for these pools. Raises ConfigError where a pool that it needs is empty."""
+    scheme = plugins.load("schemes", recipe.scheme.name)
+    cfg = plugins.configure(scheme, recipe.scheme.options, "scheme")
+    sizes = Pools(len(examples["text"]), len(examples["speech"]), len(examples["synthetic"]))
+    stages: list[Stage] = scheme.plan(cfg, sizes)
+    if any(stage.passes.get("text", 0) > 0 for stage in stages) and not examples["text"]:
+        raise DataError(f"The scheme {recipe.scheme.name} trains on text and the corpus has no labelled training text.")
+    if any(stage.passes.get("synthetic", 0) > 0 for stage in stages) and not examples["synthetic"]:
+        raise ConfigError("scheme.synthetic_passes is above 0 and data.synthetic names no manifest of synthetic speech.")
+    return stages
+
+
+def load_model(recipe: Recipe) -> Model:
+    """The recipe's backbone, on the accelerator if there is one."""
+    import torch
+
+    backbone = plugins.load("backbones", recipe.backbone.name)
+    model: Model = backbone.load(plugins.configure(backbone, recipe.backbone.options, "backbone"))
+    if torch.cuda.is_available():
+        model.module.to("cuda")
+    return model
+
+
+def attach(recipe: Recipe, model: Model) -> tuple[list[str], Any]:
+    """Attach the tuner, seeded; names of the trainable parameters, and what else the weights depend on."""
+    import torch
+
+    tuner = plugins.load("tuners", recipe.tuner.name)
+    torch.manual_seed(recipe.train.seed)
+    trainable = tuner.attach(model, recipe.train.groups, plugins.configure(tuner, recipe.tuner.options, "tuner"))
+    base = {key: value for key, value in model.identity.items() if key != "connector"}
+    trains_connector = any("connector" in group or "audio" in group for group in recipe.train.groups)
+    return trainable, [
+        base if not trains_connector else dict(model.identity),
+        recipe.tuner.model_dump(mode="json"),
+        sorted(trainable),
+    ]
+
+
+def write_labels(run: RunDir, pools: LoadedPools) -> None:
+    """The label schema of the training rows: intents, slot types and their values as seen."""
+    frames = [row.frame for row in (*pools.text, *pools.speech)]
+    slots: dict[str, set[str]] = {}
+    for frame in frames:
+        for slot in frame.slots:
+            slots.setdefault(slot.type, set()).add(slot.value)
+    write_json(
+        run.root / "labels.json",
+        {
+            "intents": sorted({frame.intent for frame in frames if frame.intent}),
+            "slots": {name: sorted(values) for name, values in sorted(slots.items())},
+        },
+    )
+
+
+def finish(
+    run: RunDir, recipe: Recipe, model: Model, pools: LoadedPools, counts: Mapping[str, Any], started: float
+) -> None:
+    """The finished weights and `run.json`, which is written last: a folder without it is not a finished run."""
+    from lalm.train.checkpoint import save_trained
+
+    save_trained(model, run.adapter)
+    write_json(run.info, {**provenance(recipe, model, pools), **counts, "seconds": round(time.monotonic() - started, 1)})
+
+
+def provenance(recipe: Recipe, model: Model, pools: LoadedPools) -> dict[str, Any]:
+    """What made this run: hashes, versions, hardware, seed, licences with the most restrictive on top."""
+    values = recipe.model_dump(mode="json")
+    licences = {**model.identity.get("licences", {}), f"corpus {recipe.data.corpus.name}": corpus_licence(recipe)}
+    return {
+        "licences": dict(sorted(licences.items(), key=lambda item: _restrictiveness(item[1]))),
+        "config_hash": config_hash(values),
+        "data_hash": config_hash([[r.id, r.text, r.frame.to_json()] for r in (*pools.text, *pools.speech)]),
+        "model": {key: value for key, value in model.identity.items() if key != "licences"},
+        "num_text": len(pools.text),
+        "num_speech": len(pools.speech),
+        "num_synthetic": len(pools.synthetic),
+        "seed": recipe.train.seed,
+        "versions": {
+            name: importlib.metadata.version(name) for name in ("torch", "transformers", "peft", "numpy", "soundfile")
+        }
+        | {"python": platform.python_version(), "lalm": _own_version()},
+        "hardware": {"machine": platform.machine(), "cores": os.cpu_count(), "device": _device()},
+        "git": _git_state(),
+        "command": " ".join(["lalm", *sys.argv[1:]]),
+        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def corpus_licence(recipe: Recipe) -> str:
+    """The licence that the corpus plug-in states."""
+    return str(getattr(plugins.load("corpora", recipe.data.corpus.name), "LICENCE", "not stated"))
+
+
+def _restrictiveness(licence: str) -> int:
+    text = licence.lower()
+    return next((i for i, word in enumerate(_RESTRICTIVENESS) if word in text), len(_RESTRICTIVENESS))
+
+
+def _own_version() -> str:
+    import lalm
+
+    return lalm.__version__
+
+
+def _device() -> str:
+    import torch
+
+    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else "cpu"
+
+
+def _git_state() -> str | None:
+    try:
+        state = subprocess.run(
+            ["git", "describe", "--always", "--dirty"],
+            capture_output=True,
+            text=True,
+            timeout=5,
+            cwd=Path(__file__).parent,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return state.stdout.strip()
