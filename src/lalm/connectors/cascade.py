@@ -1,0 +1,81 @@
+"""Whisper's transcript as plain text and nothing else: the cascade that others build, for comparison.
+
+The language model reads the words that Whisper's decoder wrote, through its own token embeddings.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from random import Random
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from lalm.connectors._whisper_decoder import WhisperDecoder, plain_words
+from lalm.plugins import PluginConfig
+
+
+class Config(PluginConfig):
+    """Options of the cascade."""
+
+    language: str = Field("en", description="language that Whisper is told to expect (ISO 639-1)")
+
+
+class CascadeConnector(nn.Module):
+    """Encoder frames -> transcript -> token embeddings [tokens, text_width]."""
+
+    def __init__(self, cfg: Config) -> None:
+        super().__init__()
+        self.cfg = cfg
+        self._tokenizer: Any = None
+        self._embed: list[nn.Module] = []  # in a list: the language model's weights are not this module's
+        self._decoder: WhisperDecoder | None = None
+
+    def bind(self, tokenizer: Any, embed_tokens: nn.Module) -> None:
+        """The language model's tokenizer and embeddings."""
+        self._tokenizer, self._embed = tokenizer, [embed_tokens]
+
+    def bind_speech(self, whisper: nn.Module, tokenizer: Any) -> None:
+        """The whole of Whisper, for its decoder."""
+        self._decoder = WhisperDecoder(whisper, tokenizer, self.cfg.language)
+
+    def prepare(self, frames: Tensor, frame_mask: Tensor) -> list[dict[str, np.ndarray]]:
+        """Token ids of each item's transcript."""
+        assert self._decoder is not None, "bind_speech comes before prepare"
+        texts = self._decoder.transcribe(frames, frame_mask)
+        return [{"ids": np.array(self._ids(plain_words(text)), dtype=np.int64)} for text in texts]
+
+    def num_vectors(self, item: Mapping[str, np.ndarray]) -> int:
+        """One vector a token."""
+        return len(item["ids"])
+
+    def forward(self, prepared: Sequence[Mapping[str, np.ndarray]]) -> tuple[Tensor, Tensor]:
+        """Token embeddings [batch, length, text_width] and mask [batch, length]."""
+        device = next(self._embed[0].parameters()).device
+        ids = [torch.as_tensor(item["ids"], device=device) for item in prepared]
+        mask = nn.utils.rnn.pad_sequence([torch.ones_like(i, dtype=torch.bool) for i in ids], batch_first=True)
+        return self._embed[0](nn.utils.rnn.pad_sequence(ids, batch_first=True)), mask
+
+    def transcripts(self, prepared: Sequence[Mapping[str, np.ndarray]]) -> list[str]:
+        """The words of each prepared item."""
+        return [self._tokenizer.decode(item["ids"].tolist()) for item in prepared]
+
+    def as_heard(self, text: str, rng: Random) -> str:
+        """Lower case, no punctuation, numbers as words, as the transcripts are."""
+        return plain_words(text)
+
+    def fingerprint(self) -> str:
+        """Of the settings; the decoder's weights come with the encoder's."""
+        return hashlib.sha256(f"cascade 1 {self.cfg.language}".encode()).hexdigest()[:12]
+
+    def _ids(self, text: str) -> list[int]:
+        return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def build(audio_width: int, text_width: int, cfg: Config) -> CascadeConnector:
+    """The connector, before it is bound to a language model and to Whisper."""
+    return CascadeConnector(cfg)

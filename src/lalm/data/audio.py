@@ -1,0 +1,82 @@
+"""Reading recordings: any rate, any number of channels, one clear error. soundfile decodes, soxr resamples."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+
+from lalm.errors import DataError
+
+
+@dataclass(frozen=True)
+class AudioInfo:
+    """What the header says."""
+
+    duration_s: float
+    sample_rate_hz: int
+    num_channels: int
+
+
+def info(path: Path) -> AudioInfo:
+    """Header of an audio file. Raises DataError (missing, empty, not audio, no samples)."""
+    _check_file(path)
+    try:
+        header = soundfile.info(str(path))
+    except (soundfile.LibsndfileError, RuntimeError, TypeError) as error:
+        raise DataError(f"{path}: is not audio that can be read ({_reason(error)}). Allowed: WAV, FLAC, OGG, MP3.") from None
+    if header.frames <= 0 or header.samplerate <= 0:
+        raise DataError(f"{path}: holds no samples.")
+    return AudioInfo(header.frames / header.samplerate, header.samplerate, header.channels)
+
+
+def load(path: Path, sample_rate_hz: int = 16_000) -> np.ndarray:
+    """Mono float32 waveform [num_samples] in -1..1 at `sample_rate_hz`; channels are averaged.
+
+    Raises DataError for a file that is missing, empty, not audio, cut off, without samples, or with NaN or infinity.
+    """
+    expected = info(path)
+    try:
+        samples, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
+    except (soundfile.LibsndfileError, RuntimeError) as error:
+        raise DataError(f"{path}: cannot be decoded to its end ({_reason(error)}); it may be cut off.") from None
+    if len(samples) < 0.98 * expected.duration_s * rate - rate * 0.1:
+        raise DataError(
+            f"{path}: is cut off: its header announces {expected.duration_s:.2f} s, {len(samples) / rate:.2f} s are there."
+        )
+    return mono(samples, rate, sample_rate_hz, str(path))
+
+
+def mono(samples: np.ndarray, rate_hz: int, sample_rate_hz: int, name: str) -> np.ndarray:
+    """Mono float32 [num_samples] at `sample_rate_hz` from [num_samples] or [num_samples, channels]. Raises DataError."""
+    samples = np.asarray(samples, dtype=np.float32)
+    if samples.ndim == 2:
+        samples = samples.mean(axis=1)
+    if samples.ndim != 1 or samples.size == 0:
+        raise DataError(f"{name}: holds no samples." if samples.size == 0 else f"{name}: has {samples.ndim} dimensions.")
+    if not np.isfinite(samples).all():
+        raise DataError(f"{name}: holds NaN or infinite samples, {int((~np.isfinite(samples)).sum())} of {samples.size}.")
+    if rate_hz != sample_rate_hz:
+        samples = soxr.resample(samples, rate_hz, sample_rate_hz)
+    return np.ascontiguousarray(samples, dtype=np.float32)
+
+
+def content_hash(path: Path) -> str:
+    """sha256 of the file's bytes. Raises DataError if it is missing."""
+    _check_file(path)
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _check_file(path: Path) -> None:
+    if not path.is_file():
+        raise DataError(f"{path}: there is no such file.")
+    if path.stat().st_size == 0:
+        raise DataError(f"{path}: is empty (0 bytes).")
+
+
+def _reason(error: Exception) -> str:
+    return str(error).rsplit(": ", 1)[-1].strip().rstrip(".") or type(error).__name__

@@ -1,0 +1,112 @@
+"""Speech budgets: which recordings a run may use. Nested, seeded, balanced over intents and slot types.
+
+All recordings are put into one seeded order in which every beginning is as balanced as it can be; a budget is a
+beginning of that order. So 2 % is inside 5 %, whatever the unit of the budget.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from random import Random
+
+import numpy as np
+
+from lalm.errors import DataError
+from lalm.records import Utterance
+
+
+def draw(
+    recordings: Sequence[Utterance],
+    *,
+    share: float | None = None,
+    items: int | None = None,
+    minutes: float | None = None,
+    seed: int = 0,
+) -> list[Utterance]:
+    """The recordings of a budget: a share (0 to 1), a number of items, or minutes of audio; none of them means all.
+
+    A share is rounded to the nearest item. Raises DataError if there is nothing to draw from, if a budget above zero
+    gives no item, if more items are asked for than there are, or if minutes are asked for and durations are not known.
+    """
+    if share == 0 or items == 0 or minutes == 0:
+        return []
+    if not recordings:
+        if share is None and items is None and minutes is None:
+            return []
+        raise DataError("A speech budget above 0 is asked for and the corpus has no recordings to train on.")
+    ordered = balanced_order(recordings, seed)
+    if minutes is not None:
+        return _minutes(ordered, minutes)
+    if items is not None and items > len(ordered):
+        raise DataError(f"data.speech_items: {items} recordings are asked for and the pool has {len(ordered)}.")
+    number = items if items is not None else round((1.0 if share is None else share) * len(ordered))
+    if number == 0:
+        raise DataError(
+            f"data.speech_share: {share:g} of {len(ordered)} recordings is less than one recording. "
+            f"The smallest share that gives one is {0.5 / len(ordered):.4f}."
+        )
+    return ordered[:number]
+
+
+def _minutes(ordered: Sequence[Utterance], minutes: float) -> list[Utterance]:
+    unknown = [row.id for row in ordered if row.duration_s is None]
+    if unknown:
+        raise DataError(f"data.speech_minutes: {len(unknown)} recordings have no duration_s, first '{unknown[0]}'.")
+    result: list[Utterance] = []
+    seconds = 0.0
+    for row in ordered:
+        seconds += row.duration_s or 0.0
+        if seconds > 60 * minutes:
+            break
+        result.append(row)
+    if not result:
+        raise DataError(
+            f"data.speech_minutes: {minutes:g} is shorter than the first recording ({ordered[0].duration_s:.1f} s)."
+        )
+    return result
+
+
+def balanced_order(recordings: Sequence[Utterance], seed: int) -> list[Utterance]:
+    """All recordings in an order whose every beginning covers intents and slot types in the pool's proportions.
+
+    Greedy: next comes a recording whose labels bring the counts so far nearest to their share of the pool (the largest
+    fall of the squared distance); ties are broken by a seeded draw. Recordings with the same labels are one group, so
+    that a corpus of fifty thousand takes seconds.
+    """
+    shuffled = sorted(recordings, key=lambda row: row.id)
+    Random(seed).shuffle(shuffled)
+    groups: dict[frozenset[tuple[str, str]], list[Utterance]] = {}
+    for row in shuffled:
+        groups.setdefault(_labels(row), []).append(row)
+    columns = {label: i for i, label in enumerate(sorted({label for group in groups for label in group}))}
+    has = np.zeros((len(groups), len(columns)))
+    for index, group in enumerate(groups):
+        has[index, [columns[label] for label in group]] = 1
+    queues = [deque(rows) for rows in groups.values()]
+    left = np.array([len(queue) for queue in queues])
+    shares = left @ has / len(shuffled)
+    drawn = np.zeros(len(columns))
+    order: list[Utterance] = []
+    while len(order) < len(shuffled):
+        wanted = (len(order) + 1) * shares - drawn
+        gain = np.where(left > 0, np.round(has @ (2 * wanted - 1), 6), -np.inf)
+        best = int(gain.argmax())
+        order.append(queues[best].popleft())
+        left[best] -= 1
+        drawn += has[best]
+    return order
+
+
+def _labels(row: Utterance) -> frozenset[tuple[str, str]]:
+    return frozenset([("intent", row.frame.intent or ""), *(("slot", slot.type) for slot in row.frame.slots)])
+
+
+def check_speakers_apart(train: Sequence[Utterance], test: Sequence[Utterance]) -> None:
+    """Raises DataError if a known speaker is in both."""
+    both = {row.speaker for row in train if row.speaker} & {row.speaker for row in test if row.speaker}
+    if both:
+        raise DataError(
+            f"{len(both)} speakers are in training and in test, so the test would not say how new voices are understood.",
+            [f"speaker '{name}'" for name in sorted(both)],
+        )
