@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
+from lalm.backbones import _stack
 from lalm.backbones._encoder import AudioEncoder
 from lalm.data.cache import PreparedCache
 from lalm.errors import DataError, ModelError
@@ -42,6 +43,7 @@ class Row:
     audio: Mapping[str, np.ndarray] | None
     after: list[int]
     answer: list[int]
+    key: str  # hash of all of these
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ class ComposedModule(nn.Module):
         self.audio_encoder = encoder
         self.connector = connector
         self.llm = llm
+        self._kept = _stack.KeptStates()
 
     @property
     def device(self) -> torch.device:
@@ -129,9 +132,17 @@ class ComposedModule(nn.Module):
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Summed negative log-likelihood of each row's answer [B] and its number of answer tokens [B]."""
-        embeddings, mask, labels = self.embed(batch.rows, with_answers=True)
-        cache = self.prefix_cache(batch.prefix, len(batch.rows))
-        states = self.hidden(embeddings, mask, cache, len(batch.prefix))
+        frozen = self._num_fixed_layers()
+        if frozen:
+            states, labels = self._above_fixed_layers(batch, frozen)
+        else:
+            embeddings, mask, labels = self.embed(batch.rows, with_answers=True)
+            if _stack.supports(self.llm):
+                _, states = _stack.run_layers(self.llm, 0, self._depth, self._prefix(batch.prefix), embeddings, mask)
+                states = self.llm.model.norm(states)
+            else:
+                cache = self.prefix_cache(batch.prefix, len(batch.rows))
+                states = self.hidden(embeddings, mask, cache, len(batch.prefix))
         targets = labels[:, 1:]
         chosen = targets != IGNORE
         logits = self.llm.lm_head(states[:, :-1][chosen])
@@ -139,6 +150,48 @@ class ComposedModule(nn.Module):
         row_of_token = chosen.nonzero()[:, 0]
         nll = torch.zeros(len(batch.rows), device=token_nll.device).index_add(0, row_of_token, token_nll)
         return nll, chosen.sum(dim=1)
+
+    @property
+    def _depth(self) -> int:
+        return len(self.llm.model.layers)
+
+    def _prefix(self, prefix: Sequence[int]) -> Tensor | None:
+        if not prefix:
+            return None
+        return self.llm.get_input_embeddings()(torch.tensor([list(prefix)], dtype=torch.long, device=self.device))
+
+    def _num_fixed_layers(self) -> int:
+        """Lower layers whose output for a row cannot change; 0 while anything below them is trained."""
+        below = [part for part in (self.audio_encoder, self.connector) if part is not None]
+        if not _stack.supports(self.llm) or any(p.requires_grad for part in below for p in part.parameters()):
+            return 0
+        return _stack.num_frozen_layers(self.llm)
+
+    def _above_fixed_layers(self, batch: Batch, frozen: int) -> tuple[Tensor, Tensor]:
+        """Last hidden states [B, L, D] and labels [B, L], the fixed layers taken from what was kept."""
+        start = repr(batch.prefix)
+        keys = [f"{frozen}/{hash(start)}/{row.key}" for row in batch.rows]
+        prefix_key = f"{frozen}/{hash(start)}/prefix"
+        missing = self._kept.missing(keys)
+        with torch.no_grad():
+            if missing or self._kept.missing([prefix_key]):
+                rows = [batch.rows[index] for index in missing] or list(batch.rows[:1])
+                embeddings, mask, _ = self.embed(rows, with_answers=True)
+                prefix, states = _stack.run_layers(self.llm, 0, frozen, self._prefix(batch.prefix), embeddings, mask)
+                for index, state, real in zip(missing, states, mask, strict=False):
+                    self._kept.put(keys[index], state[real].clone())
+                if prefix is not None:
+                    self._kept.put(prefix_key, prefix[0].clone())
+        kept = self._kept.take([*keys, *([prefix_key] if batch.prefix else [])])
+        prefix = kept.pop()[None] if batch.prefix else None
+        lengths = torch.tensor([len(state) for state in kept], device=self.device)
+        rows_in = nn.utils.rnn.pad_sequence(kept, batch_first=True)
+        mask = torch.arange(rows_in.shape[1], device=self.device)[None] < lengths[:, None]
+        labels = torch.full(mask.shape, IGNORE, dtype=torch.long, device=self.device)
+        for index, row in enumerate(batch.rows):
+            labels[index, lengths[index] - len(row.answer) : lengths[index]] = torch.tensor(row.answer, device=self.device)
+        _, states = _stack.run_layers(self.llm, frozen, self._depth, prefix, rows_in, mask)
+        return self.llm.model.norm(states), labels
 
 
 class ComposedModel:
@@ -164,6 +217,7 @@ class ComposedModel:
             parameter.requires_grad_(False)
         self._cache = cache or PreparedCache(None)
         self._templates: dict[str, tuple[list[int], list[int]]] = {}
+        self._rows: dict[Example, Row] = {}
         self._end_of_turn = self._find_end_of_turn()
 
     # -- parts ---------------------------------------------------------------------------------------------------
@@ -210,15 +264,28 @@ class ComposedModel:
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def row(self, example: Example) -> Row:
-        """The pieces of one example."""
+        """The pieces of one example; made once."""
+        if example not in self._rows:
+            self._rows[example] = self._make_row(example)
+        return self._rows[example]
+
+    def _make_row(self, example: Example) -> Row:
         before, after = self._template(example.instruction)
         answer = [*self._ids(example.answer), self._end_of_turn]
+        text: list[int] = []
+        audio: Mapping[str, np.ndarray] | None = None
         if example.audio is not None:
-            return Row(before, [], self.prepared([example.audio])[0], after, answer)
-        if example.text is None:
+            audio = self.prepared([example.audio])[0]
+        elif example.text is not None:
+            rng = Random(int(hashlib.sha256(example.id.encode()).hexdigest()[:8], 16))
+            text = self._ids(self.module.connector.as_heard(example.text, rng))
+        else:
             raise DataError(f"The row '{example.id}' has neither text nor audio.")
-        rng = Random(int(hashlib.sha256(example.id.encode()).hexdigest()[:8], 16))
-        return Row(before, self._ids(self.module.connector.as_heard(example.text, rng)), None, after, answer)
+        digest = hashlib.sha256(repr((before, text, after, answer)).encode())
+        for name, array in sorted((audio or {}).items()):
+            digest.update(name.encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return Row(before, text, audio, after, answer, digest.hexdigest()[:16])
 
     def batch(self, examples: Sequence[Example]) -> Batch:
         """Rows with their longest common beginning taken out."""
@@ -226,7 +293,7 @@ class ComposedModel:
         shared = _common_prefix([row.before for row in rows])
         return Batch(
             shared,
-            tuple(Row(row.before[len(shared) :], row.text, row.audio, row.after, row.answer) for row in rows),
+            tuple(replace(row, before=row.before[len(shared) :]) for row in rows),
         )
 
     def num_tokens(self, example: Example) -> int:
@@ -237,12 +304,14 @@ class ComposedModel:
 
     def content(self, example: Example) -> str:
         """Hash of a row's pieces: tokens, prepared audio, answer."""
-        row = self.row(example)
-        digest = hashlib.sha256(repr((row.before, row.text, row.after, row.answer)).encode())
-        for name, array in sorted((row.audio or {}).items()):
-            digest.update(name.encode())
-            digest.update(np.ascontiguousarray(array).tobytes())
-        return digest.hexdigest()[:16]
+        return self.row(example).key
+
+    def heard(self, examples: Sequence[Example]) -> list[str | None]:
+        """What the connector heard, in words; None for text rows and for connectors without words."""
+        transcripts = getattr(self.module.connector, "transcripts", None)
+        if transcripts is None:
+            return [None] * len(examples)
+        return [transcripts(self.prepared([e.audio]))[0] if e.audio is not None else None for e in examples]
 
     def prepared(self, paths: Sequence[Path]) -> list[Mapping[str, np.ndarray]]:
         """What the connector makes of recordings, from the cache or computed and kept there."""

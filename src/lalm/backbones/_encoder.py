@@ -16,29 +16,34 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers.modeling_attn_mask_utils import _prepare_4d_attention_mask_for_sdpa
 
 from lalm.data import audio
 from lalm.errors import DataError
+from lalm.models.masks import additive_mask
 
 SAMPLE_RATE_HZ = 16_000
 TAIL_SILENCE_S = 0.5  # a margin after the last word, as in training of the connectors
 
 
 class AudioEncoder(nn.Module):
-    """Whisper's encoder and feature extractor. `width` is the size of a frame; 50 frames a second."""
+    """Whisper's encoder and feature extractor. `width` is the size of a frame; 50 frames a second.
 
-    def __init__(self, encoder: nn.Module, feature_extractor: Any) -> None:
+    `taps` says what the connector reads: n < number of layers is the input of layer n, the number of layers is the
+    encoder's output after its final norm. Several taps stand side by side along the width.
+    """
+
+    def __init__(self, encoder: nn.Module, feature_extractor: Any, taps: Sequence[int] | None = None) -> None:
         super().__init__()
         self.encoder = encoder
         self.feature_extractor = feature_extractor
         self.width: int = encoder.config.d_model
+        self.taps = tuple(taps) if taps is not None else (len(encoder.layers),)
         self._fingerprint: str | None = None
 
     def fingerprint(self) -> str:
         """Hash of the weights; computed once."""
         if self._fingerprint is None:
-            digest = hashlib.sha256(f"tail={TAIL_SILENCE_S}".encode())
+            digest = hashlib.sha256(f"tail={TAIL_SILENCE_S} taps={self.taps}".encode())
             for name, tensor in self.encoder.state_dict().items():
                 digest.update(name.encode())
                 digest.update(tensor.detach().float().contiguous().view(-1)[:: max(1, tensor.numel() // 512)].numpy())
@@ -83,15 +88,21 @@ class AudioEncoder(nn.Module):
         return next(self.encoder.parameters()).device
 
     def forward(self, features: Tensor, mask: Tensor) -> Tensor:
-        """Features [B, 80, 2 * frames], mask [B, frames] -> frames [B, frames, width] after the final norm."""
+        """Features [B, 80, 2 * frames], mask [B, frames] -> frames [B, frames, width * number of taps]."""
         encoder = self.encoder
         hidden = nn.functional.gelu(encoder.conv1(features))
         # the second convolution must see the zeros that it pads with, not its neighbour's padding run through the first
         real = mask.repeat_interleave(2, dim=1)[:, None, :]
         hidden = nn.functional.gelu(encoder.conv2(hidden * real))
         hidden = hidden.transpose(1, 2) + encoder.embed_positions.weight[: mask.shape[1]]
-        attention = None if bool(mask.all()) else _prepare_4d_attention_mask_for_sdpa(mask, hidden.dtype)
-        for layer in encoder.layers:
-            hidden = layer(hidden, attention)
-            hidden = hidden[0] if isinstance(hidden, tuple) else hidden
-        return encoder.layer_norm(hidden)
+        attention = additive_mask(mask, hidden.dtype)
+        tapped = []
+        for number in range(max(self.taps) + 1):
+            last = number == len(encoder.layers)
+            if number in self.taps:
+                tapped.append(encoder.layer_norm(hidden) if last else hidden)
+            if number < max(self.taps):
+                hidden = encoder.layers[number](hidden, attention)
+                hidden = hidden[0] if isinstance(hidden, tuple) else hidden
+        return torch.cat(tapped, dim=-1)
+

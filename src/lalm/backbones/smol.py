@@ -6,6 +6,7 @@ Licences: Whisper base MIT, SmolLM2-135M-Instruct Apache-2.0.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from pydantic import Field
@@ -19,6 +20,7 @@ from lalm.models import smol
 from lalm.models.fetch import lalm_home
 from lalm.plugins import PluginConfig, configure
 from lalm.plugins import load as load_plugin
+from lalm.rundir import read_json
 
 
 class Config(PluginConfig):
@@ -38,10 +40,11 @@ def load(cfg: Config) -> ComposedModel:
     folder = smol.smol_folder()
     whisper = smol.load_speech(folder)
     llm = smol.load_language_model(folder)
-    encoder = AudioEncoder(whisper.model.encoder, smol.load_feature_extractor(folder))
     module = load_plugin("connectors", cfg.connector.name)
     options = configure(module, cfg.connector.options, "backbone.connector")
-    connector = module.build(encoder.width, llm.config.hidden_size, options)
+    connector = module.build(whisper.config.d_model, llm.config.hidden_size, options)
+    taps = getattr(connector, "taps", None)
+    encoder = AudioEncoder(whisper.model.encoder, smol.load_feature_extractor(folder), taps)
     if hasattr(connector, "bind_speech"):
         connector.bind_speech(whisper, smol.load_speech_tokenizer(folder))
     return ComposedModel(
@@ -54,9 +57,15 @@ def load(cfg: Config) -> ComposedModel:
     )
 
 
-def identity(folder: Any, cfg: Config) -> dict[str, Any]:
+def identity(folder: Path, cfg: Config) -> dict[str, Any]:
     """Names, hashes and licences for run.json."""
-    return {"backbone": "smol", "connector": cfg.connector.model_dump(mode="json"), **smol.provenance(folder)}
+    artifacts = read_json(folder / smol.MARKER)["artifacts"]
+    return {
+        "backbone": "smol",
+        "connector": cfg.connector.model_dump(mode="json"),
+        "artifacts": artifacts,
+        "licences": {one["title"]: one["licence"] for one in artifacts.values()},
+    }
 
 
 def make_tiny(seed: int) -> ComposedModel:

@@ -6,6 +6,7 @@ a group without linear layers (norms, embeddings) cannot be tuned this way and i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -24,6 +25,9 @@ class Config(PluginConfig):
     r: PositiveInt = Field(16, description="rank of the update")
     lora_alpha: PositiveFloat = Field(32.0, description="the update is scaled by lora_alpha / r")
     lora_dropout: float = Field(0.0, ge=0, lt=1, description="share of the update's inputs that is dropped in training")
+    last_layers: PositiveInt | None = Field(
+        None, description="only the last so many layers of the language model are updated (none: all)"
+    )
     use_rslora: bool = Field(False, description="scale by lora_alpha / sqrt(r) instead")
     init_lora_weights: Literal["default", "gaussian"] = Field("default", description="how A is drawn; B starts at zero")
 
@@ -48,6 +52,8 @@ def attach(model: Model, groups: Sequence[str], cfg: Config) -> list[str]:
         if not linear:
             raise ConfigError(f"train.groups: '{group}' holds no linear layer, so LoRA has nothing to attach to. Use the tuner 'full' for it.")
         targets += linear
+    if cfg.last_layers is not None:
+        targets = _of_last_layers(targets, cfg.last_layers)
     config = LoraConfig(
         r=cfg.r,
         lora_alpha=cfg.lora_alpha,
@@ -59,6 +65,13 @@ def attach(model: Model, groups: Sequence[str], cfg: Config) -> list[str]:
     wrapped = get_peft_model(model.module, config)
     model.peft = wrapped
     return [name for name, parameter in model.module.named_parameters() if parameter.requires_grad]
+
+
+def _of_last_layers(targets: Sequence[str], last_layers: int) -> list[str]:
+    """Targets without a layer number, and those of the last layers."""
+    numbers = {name: int(found[1]) for name in targets if (found := re.search(r"\.layers\.(\d+)\.", name))}
+    first = max(numbers.values(), default=0) - last_layers + 1
+    return [name for name in targets if numbers.get(name, first) >= first]
 
 
 def merge(model: Any) -> None:

@@ -1,0 +1,114 @@
+"""Layers of a Llama-like decoder over rows that begin alike, and rows whose lower layers never change.
+
+Two facts save work without changing the result beyond rounding. Rows of a batch share their instruction, so its keys
+and values are computed once and seen by all rows. And if the lower layers are frozen, what they make of a row is the
+same in every epoch, so it is kept.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+FAMILIES = ("llama", "qwen2", "qwen3")  # plain causal attention and rotary positions in every layer
+MAX_KEPT_BYTES = 4 * 2**30
+
+
+def supports(llm: nn.Module) -> bool:
+    """Whether layers of this model can be run one by one here."""
+    config = llm.config
+    return config.model_type in FAMILIES and not getattr(config, "use_sliding_window", False)
+
+
+class _Record:
+    """Stands in for a key-value cache: hands keys and values through and keeps them."""
+
+    keys: Tensor
+    values: Tensor
+
+    def update(self, keys: Tensor, values: Tensor, *_: object) -> tuple[Tensor, Tensor]:
+        self.keys, self.values = keys, values
+        return keys, values
+
+
+class _Before:
+    """Stands in for a key-value cache: puts the prefix's keys and values before those of the rows."""
+
+    def __init__(self, record: _Record, num_rows: int) -> None:
+        self._keys = record.keys.expand(num_rows, -1, -1, -1)
+        self._values = record.values.expand(num_rows, -1, -1, -1)
+
+    def update(self, keys: Tensor, values: Tensor, *_: object) -> tuple[Tensor, Tensor]:
+        return torch.cat([self._keys, keys], dim=2), torch.cat([self._values, values], dim=2)
+
+
+def run_layers(
+    llm: nn.Module, first: int, last: int, prefix: Tensor | None, rows: Tensor, mask: Tensor
+) -> tuple[Tensor | None, Tensor]:
+    """Layers `first` to `last` (excluded) over prefix [1, P, D] and rows [B, L, D] with mask [B, L] (True = real).
+
+    Rows follow the prefix in position and see it whole; the prefix sees itself alone.
+    """
+    num_rows, length = mask.shape
+    start = 0 if prefix is None else prefix.shape[1]
+    causal = torch.ones(length, length, dtype=torch.bool, device=mask.device).tril()
+    seen = torch.ones(num_rows, 1, length, start, dtype=torch.bool, device=mask.device)
+    attention = torch.cat([seen, causal[None, None] & mask[:, None, None, :]], dim=-1)
+    positions = torch.arange(start, start + length, device=mask.device)[None]
+    turn = llm.model.rotary_emb(rows, positions)
+    prefix_turn = None if prefix is None else llm.model.rotary_emb(prefix, torch.arange(start, device=mask.device)[None])
+    for layer in llm.model.layers[first:last]:
+        before = None
+        if prefix is not None:
+            record = _Record()
+            prefix = layer(prefix, position_embeddings=prefix_turn, past_key_values=record, use_cache=True)
+            before = _Before(record, num_rows)
+        rows = layer(
+            rows,
+            attention_mask=attention,
+            position_ids=positions,
+            position_embeddings=turn,
+            past_key_values=before,
+            use_cache=before is not None,
+        )
+    return prefix, rows
+
+
+def num_frozen_layers(llm: nn.Module) -> int:
+    """How many layers from the bottom on hold no trained weight; 0 if the embeddings below them are trained."""
+    if any(parameter.requires_grad for parameter in llm.get_input_embeddings().parameters()):
+        return 0
+    for number, layer in enumerate(llm.model.layers):
+        if any(parameter.requires_grad for parameter in layer.parameters()):
+            return number
+    return len(llm.model.layers)
+
+
+class KeptStates:
+    """Hidden states of rows above the frozen layers [L, D], the least recently used dropped beyond a bound."""
+
+    def __init__(self, max_bytes: int = MAX_KEPT_BYTES) -> None:
+        self._states: OrderedDict[str, Tensor] = OrderedDict()
+        self._bytes, self._max_bytes = 0, max_bytes
+
+    def missing(self, keys: Sequence[str]) -> list[int]:
+        """Positions of the keys that are not there."""
+        return [index for index, key in enumerate(keys) if key not in self._states]
+
+    def put(self, key: str, state: Tensor) -> None:
+        """Keep a row's states."""
+        self._states[key] = state
+        self._bytes += state.numel() * state.element_size()
+
+    def take(self, keys: Sequence[str]) -> list[Tensor]:
+        """The states of the keys, in order; then what is over the bound is dropped."""
+        found = [self._states[key] for key in keys]
+        for key in keys:
+            self._states.move_to_end(key)
+        while self._bytes > self._max_bytes and len(self._states) > len(keys):
+            _, dropped = self._states.popitem(last=False)
+            self._bytes -= dropped.numel() * dropped.element_size()
+        return found

@@ -1,0 +1,72 @@
+"""A character CTC head on Whisper base's encoder.
+
+Whisper's last encoder layer is not used as it is: a copy of it is trained on, so that frames come to stand for
+characters, followed by one convolution and a softmax over 26 letters, blank, apostrophe and the CTC blank. Why
+characters: each is seen thousands of times in any material, while word-like tokens need hours of speech for each.
+Everything below is frozen, so its frames can be kept on disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers import WhisperConfig
+from transformers.models.whisper.modeling_whisper import WhisperEncoderLayer
+
+from lalm.errors import ModelError
+from lalm.models.masks import additive_mask
+
+VOCABULARY = ("<blank>", " ", "'", *"abcdefghijklmnopqrstuvwxyz")
+TAP = 5  # the head takes the input of Whisper base's last encoder layer
+WIDTH = 512
+KERNEL = 5
+
+
+class CtcHead(nn.Module):
+    """[batch, frames, 512] -> log-probabilities [batch, frames, 29]; 4.5 million parameters."""
+
+    def __init__(self, config: WhisperConfig, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.layer = WhisperEncoderLayer(config)
+        self.norm = nn.LayerNorm(config.d_model)
+        self.conv = nn.Conv1d(config.d_model, config.d_model, KERNEL, padding=KERNEL // 2)
+        self.norm2 = nn.LayerNorm(config.d_model)
+        self.out = nn.Linear(config.d_model, len(VOCABULARY))
+        self.drop = nn.Dropout(dropout)
+
+    def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
+        """frames [batch, frames, width], mask [batch, frames] (True = real) -> [batch, frames, characters], natural logs."""
+        hidden = self.layer(frames, additive_mask(mask, frames.dtype))
+        hidden = hidden[0] if isinstance(hidden, tuple) else hidden
+        hidden = self.norm(hidden) * mask[..., None]
+        around = self.conv(self.drop(hidden).transpose(1, 2)).transpose(1, 2)
+        logits = self.out(self.norm2(hidden + nn.functional.gelu(around)))
+        return nn.functional.log_softmax(logits.float(), dim=-1)
+
+
+def read_head(path: Path, config: WhisperConfig) -> CtcHead:
+    """The head with the weights of a safetensors file. Raises ModelError if it is missing or does not fit."""
+    if not path.is_file():
+        raise ModelError(f"{path}: the connector's weights are missing. Train them with: lalm align recipes/align_smol.yaml")
+    head = CtcHead(config)
+    state = {name: tensor.float() for name, tensor in load_file(path).items()}
+    wrong = sorted(set(state) ^ set(head.state_dict()))
+    if wrong:
+        raise ModelError(f"{path}: these are not the weights of this head ({len(wrong)} names differ, first {wrong[0]}).")
+    head.load_state_dict(state)
+    return head.eval()
+
+
+def file_hash(path: Path) -> str:
+    """Twelve hex digits of a file's sha256."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+
+
+def greedy_text(log_probs: Tensor) -> str:
+    """Best character of each frame, repeats and blanks taken out; for logs and quick looks. log_probs [frames, characters]."""
+    best = torch.unique_consecutive(log_probs.argmax(dim=-1)).tolist()
+    return " ".join("".join(VOCABULARY[index] for index in best if index).split())

@@ -1,0 +1,153 @@
+"""Text-like: a character CTC head on the encoder, its posterior searched for words and handed on as token embeddings.
+
+No other model's decoder is involved. The search is guided by a word list and a small bigram model. With `soft`, each
+vector is the expected embedding under the posterior of the best texts: where they disagree on a word, the embeddings
+of the alternatives are averaged by their weight (the idea of LegoSLM-like connectors, at the level of words).
+Weights: `weights/CARD.md`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from lalm.connectors._ctc_head import TAP, VOCABULARY, file_hash, read_head
+from lalm.connectors._lexicon_search import Lexicon, SearchConfig, search
+from lalm.connectors._whisper_decoder import plain_words
+from lalm.connectors._words import misheard
+from lalm.errors import ModelError
+from lalm.models.whisper import whisper_config
+from lalm.plugins import PluginConfig
+
+WEIGHTS = Path(__file__).parent / "weights" / "ctc-smol.safetensors"
+LEXICON = Path(__file__).parent / "weights" / "lexicon-en.json.gz"
+NUM_ALTERNATIVES = 4
+
+
+class Config(PluginConfig):
+    """Options of the CTC connector."""
+
+    weights: Path | None = Field(None, description="safetensors of the head (none: the ones that come with the package)")
+    lexicon: Path | None = Field(None, description="word list and bigrams (none: English, as shipped)")
+    beam: int = Field(48, ge=1, description="prefixes kept in the search")
+    lm_weight: float = Field(SearchConfig.lm_weight, ge=0, description="weight of word log-probabilities in the search")
+    word_bonus: float = Field(SearchConfig.word_bonus, description="score added per word, in nats")
+    soft: bool = Field(False, description="hand on expected embeddings instead of those of the best text")
+    text_noise: float = Field(0.0, ge=0, lt=1, description="share of a text row's words that are misheard on purpose")
+
+
+class CtcConnector(nn.Module):
+    """Encoder frames -> characters -> words -> token embeddings."""
+
+    taps = (TAP,)
+
+    def __init__(self, audio_width: int, cfg: Config) -> None:
+        super().__init__()
+        config = whisper_config()
+        if audio_width != config.d_model:
+            raise ModelError(f"The ctc connector reads Whisper base's frames of width {config.d_model}, not {audio_width}.")
+        self.cfg = cfg
+        self._weights, self._lexicon_file = cfg.weights or WEIGHTS, cfg.lexicon or LEXICON
+        self.head = read_head(self._weights, config)
+        self.lexicon = Lexicon.read(self._lexicon_file)
+        self.search = SearchConfig(beam=cfg.beam, lm_weight=cfg.lm_weight, word_bonus=cfg.word_bonus)
+        self._tokenizer: Any = None
+        self._embed: list[nn.Module] = []  # in a list: the language model's weights are not this module's
+
+    def bind(self, tokenizer: Any, embed_tokens: nn.Module) -> None:
+        """The language model's tokenizer and embeddings."""
+        self._tokenizer, self._embed = tokenizer, [embed_tokens]
+
+    def best_texts(self, frames: Tensor, frame_mask: Tensor) -> list[list[tuple[str, float]]]:
+        """The best texts of each item with their scores, best first."""
+        log_probs = self.head(frames, frame_mask).cpu().numpy()
+        lengths = frame_mask.sum(dim=1).tolist()
+        return [search(item[:length], VOCABULARY, self.lexicon, self.search) for item, length in zip(log_probs, lengths, strict=True)]
+
+    def prepare(self, frames: Tensor, frame_mask: Tensor) -> list[dict[str, np.ndarray]]:
+        """Per item: token ids [tokens, alternatives] and their weights [tokens, alternatives], the best text's first."""
+        return [self._slots(texts) for texts in self.best_texts(frames, frame_mask)]
+
+    def _slots(self, texts: Sequence[tuple[str, float]]) -> dict[str, np.ndarray]:
+        best = texts[0][0].split()
+        scores = np.array([score for _, score in texts])
+        posterior = np.exp(scores - scores.max())
+        posterior /= posterior.sum()
+        votes: list[dict[str, float]] = [{} for _ in best]
+        for (text, _), weight in zip(texts, posterior, strict=True):
+            words = text.split()
+            for kind, a, b, c, d in difflib.SequenceMatcher(a=best, b=words, autojunk=False).get_opcodes():
+                if kind in ("equal", "replace") and b - a == d - c:
+                    for offset in range(b - a):
+                        word = words[c + offset]
+                        votes[a + offset][word] = votes[a + offset].get(word, 0.0) + float(weight)
+        ids, weights = [], []
+        for position, word in enumerate(best):
+            own = self._word_ids(word, position)
+            options = [(own, votes[position].get(word, 1.0))]
+            for other, vote in sorted(votes[position].items(), key=lambda item: -item[1]):
+                other_ids = self._word_ids(other, position)
+                if other != word and len(other_ids) == len(own) and len(options) < NUM_ALTERNATIVES:
+                    options.append((other_ids, vote))
+            total = math.fsum(vote for _, vote in options)
+            options += [(own, 0.0)] * (NUM_ALTERNATIVES - len(options))
+            for index in range(len(own)):
+                ids.append([option[index] for option, _ in options])
+                weights.append([vote / total for _, vote in options])
+        shape = (len(ids), NUM_ALTERNATIVES)
+        return {
+            "ids": np.array(ids, dtype=np.int64).reshape(shape),
+            "weights": np.array(weights, dtype=np.float32).reshape(shape),
+        }
+
+    def _word_ids(self, word: str, position: int) -> list[int]:
+        return list(self._tokenizer(word if position == 0 else f" {word}", add_special_tokens=False)["input_ids"])
+
+    def num_vectors(self, item: Mapping[str, np.ndarray]) -> int:
+        """One vector a token of the best text."""
+        return len(item["ids"])
+
+    def forward(self, prepared: Sequence[Mapping[str, np.ndarray]]) -> tuple[Tensor, Tensor]:
+        """Vectors [batch, length, text_width] and mask [batch, length]."""
+        table = self._embed[0]
+        device = next(table.parameters()).device
+        vectors = []
+        for item in prepared:
+            ids = torch.as_tensor(item["ids"], device=device)
+            if self.cfg.soft:
+                weights = torch.as_tensor(item["weights"], device=device)
+                vectors.append((table(ids) * weights[..., None]).sum(dim=1))
+            else:
+                vectors.append(table(ids[:, 0]))
+        mask = nn.utils.rnn.pad_sequence(
+            [torch.ones(len(v), dtype=torch.bool, device=device) for v in vectors], batch_first=True
+        )
+        return nn.utils.rnn.pad_sequence(vectors, batch_first=True), mask
+
+    def transcripts(self, prepared: Sequence[Mapping[str, np.ndarray]]) -> list[str]:
+        """The best text of each prepared item."""
+        return [self._tokenizer.decode(item["ids"][:, 0].tolist()) for item in prepared]
+
+    def as_heard(self, text: str, rng: Random) -> str:
+        """Lower case, no punctuation, numbers as words; with `text_noise`, some words misheard."""
+        return misheard(plain_words(text), self.cfg.text_noise, self.lexicon.unigrams, rng)
+
+    def fingerprint(self) -> str:
+        """Of weights, word list and search; `soft` and `text_noise` change nothing that is prepared."""
+        parts = (file_hash(self._weights), file_hash(self._lexicon_file), repr(self.search))
+        return hashlib.sha256("ctc 1".join(parts).encode()).hexdigest()[:12]
+
+
+def build(audio_width: int, text_width: int, cfg: Config) -> CtcConnector:
+    """The connector with its trained head, before it is bound to a language model."""
+    return CtcConnector(audio_width, cfg)

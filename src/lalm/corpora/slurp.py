@@ -1,0 +1,116 @@
+"""SLURP: commands to a home assistant, 18 scenarios, with intents and entities; text here, recordings where you have them.
+
+Bastianelli et al. 2020. Layout: `train.jsonl`, `devel.jsonl`, `test.jsonl` (sentence, tokens, entities as token spans,
+scenario, action, intent, recordings) and, fetched apart, a folder of recordings. Text CC BY 4.0, recordings
+CC BY-NC 4.0. `intent` is not always scenario_action, so both are kept in `meta`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import soundfile
+from pydantic import Field
+
+from lalm.data.manifest import json_lines, resolve
+from lalm.errors import DataError
+from lalm.plugins import PluginConfig
+from lalm.records import Frame, Slot, Utterance
+from lalm.rundir import write_jsonl
+
+LICENCE = "text CC-BY-4.0, recordings CC-BY-NC-4.0 (non-commercial)"
+NUM_ROWS = {"train.jsonl": 11514, "devel.jsonl": 2033, "test.jsonl": 2974}
+
+
+class Config(PluginConfig):
+    """Options of the corpus."""
+
+    train: str = Field("train.jsonl", description="file of the training rows")
+    dev: str | None = Field("devel.jsonl", description="file of the development rows (none: no development set)")
+    test: str = Field("test.jsonl", description="file of the test rows")
+    audio: str | None = Field(None, description="folder of the recordings, within the corpus (none: text only)")
+    recordings: Literal["headset", "all", "one"] = Field("one", description="which recordings of a sentence: one, all, or headset ones")
+    language: str = Field("en", description="language of the rows (MASSIVE uses the same layout)")
+
+
+def read(root: Path, split: str, cfg: Config) -> Iterator[Utterance]:
+    """Sentences (and their recordings, if `audio` is given). The test set of a text-only corpus is its sentences.
+
+    Raises DataError for missing files, bad rows and recordings that are named and not there, all of them listed.
+    """
+    name = {"train": cfg.train, "dev": cfg.dev, "test": cfg.test}[split]
+    if name is None:
+        return
+    path = root / name
+    problems: list[str] = []
+    rows: list[Utterance] = []
+    for number, value in json_lines(path, problems):
+        try:
+            rows += _rows(root, value, split, cfg)
+        except (KeyError, TypeError, IndexError, AttributeError) as error:
+            problems.append(f"{path}, line {number}: not a SLURP row ({type(error).__name__}: {error}).")
+        except DataError as error:
+            problems.append(f"{path}, line {number}: {error}")
+    if problems:
+        raise DataError(f"{path}: {len(problems)} problems.", problems)
+    yield from rows
+
+
+def _rows(root: Path, value: dict[str, Any], split: Any, cfg: Config) -> list[Utterance]:
+    words = [token["surface"].lower() for token in value["tokens"]]
+    slots = tuple(Slot(e["type"], " ".join(words[i] for i in e["span"])) for e in value["entities"])
+    meta = {"scenario": value["scenario"], "action": value["action"], "slurp_id": value["slurp_id"]}
+    frame = Frame(value["intent"], slots)
+    base = Utterance(
+        str(value["slurp_id"]), value["sentence"], None, frame, language=cfg.language, split=split, source="text", meta=meta
+    )
+    if cfg.audio is None:
+        return [base]
+    names = [item["file"] for item in value["recordings"]]
+    if cfg.recordings == "headset":
+        names = [name for name in names if "headset" in name]
+    names = names[:1] if cfg.recordings == "one" else names
+    spoken = []
+    for name in names:
+        audio, problem = resolve(root / cfg.audio, name, allow_outside=False)
+        if problem or not audio.is_file():
+            raise DataError(problem or f"the recording {audio} is not there.")
+        spoken.append(
+            Utterance(Path(name).stem, value["sentence"], audio, frame, cfg.language, split=split, source="recorded", meta=meta)
+        )
+    return [base, *spoken] if split == "train" else spoken
+
+
+def make_tiny(root: Path, seed: int) -> None:
+    """Four sentences a file, one recording of noise each."""
+    rng = np.random.default_rng(seed)
+    (root / "audio").mkdir(parents=True, exist_ok=True)
+    sentences = (
+        ("wake me at seven", "alarm", "set", [("time", [3])]),
+        ("play some jazz", "play", "music", [("music_genre", [2])]),
+        ("what is the weather in rome", "weather", "query", [("place_name", [5])]),
+        ("mute the speakers", "audio", "volume_mute", []),
+    )
+    for file_number, name in enumerate(NUM_ROWS):
+        rows = []
+        for index, (sentence, scenario, action, entities) in enumerate(sentences):
+            number = 10 * file_number + index
+            recording = f"audio-{number}-headset.flac"
+            soundfile.write(root / "audio" / recording, 0.1 * rng.standard_normal(8000), 16_000)
+            rows.append(
+                {
+                    "slurp_id": number,
+                    "sentence": sentence,
+                    "sentence_annotation": sentence,
+                    "intent": f"{scenario}_{action}",
+                    "scenario": scenario,
+                    "action": action,
+                    "tokens": [{"surface": word, "id": i} for i, word in enumerate(sentence.split())],
+                    "recordings": [{"file": recording, "wer": 0.0, "ent_wer": 0.0, "status": "correct"}],
+                    "entities": [{"type": kind, "span": span} for kind, span in entities],
+                }
+            )
+        write_jsonl(root / name, rows)
