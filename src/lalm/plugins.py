@@ -166,3 +166,18 @@ def _owner(model: type[BaseModel], location: Sequence[int | str]) -> type[BaseMo
             break
         model = field.annotation
     return model
+
+
+def describe(kind: str | None = None, options: bool = False) -> str:
+    """The plug-ins of one kind or of all, a line each: what `lalm ls` prints. With `options`, their Config fields too."""
+    lines = []
+    for one in [kind] if kind else sorted(CONTRACTS):
+        found = names(one)
+        lines.append(f"{one} ({len(found)})")
+        for name in found:
+            lines.append(f"  {name:<18} {summary(one, name)}")
+            if options:
+                for field, info in load(one, name).Config.model_fields.items():
+                    default = "required" if info.is_required() else repr(info.get_default(call_default_factory=True))
+                    lines.append(f"      {field} = {default}: {info.description}")
+    return "\n".join(lines)

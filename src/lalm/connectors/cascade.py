@@ -19,6 +19,9 @@ from lalm.connectors._whisper_decoder import WhisperDecoder, plain_words
 from lalm.plugins import PluginConfig
 
 
+HEARS_WORDS = True
+
+
 class Config(PluginConfig):
     """Options of the cascade."""
 

@@ -34,6 +34,9 @@ LEXICON = Path(__file__).parent / "weights" / "lexicon-en.json.gz"
 NUM_ALTERNATIVES = 4
 
 
+HEARS_WORDS = True
+
+
 class Config(PluginConfig):
     """Options of the CTC connector."""
 

@@ -25,6 +25,9 @@ from lalm.models.whisper import whisper_config
 _BETWEEN = "\n"
 
 
+HEARS_WORDS = True
+
+
 class Config(ctc.Config):
     """Options of the hybrid: those of `ctc`, and of the transcript."""
 

@@ -115,3 +115,45 @@ def compare_runs(first: Sequence[Path], second: Sequence[Path], metric_name: str
         sides.append(members)
     result = stats.paired_difference(sides[0], sides[1], metric.reduce)
     return {**result, "verdict": stats.verdict(result["low"], result["high"], metric.HIGHER_IS_BETTER)}
+
+
+def score_command(
+    predictions: Path | None,
+    metrics: str | None,
+    out: Path | None,
+    corpus: str | None,
+    gold: Path | None,
+    corpus_predictions: Path | None,
+    gold_transcripts: bool,
+) -> dict[str, Any]:
+    """What `lalm score` does: a predictions file of ours, or a corpus's own files with its official rules."""
+    if corpus is not None:
+        from lalm.evaluate.slurp import score_slurp
+
+        if gold is None or corpus_predictions is None:
+            raise DataError("lalm score --corpus slurp needs --gold and --predictions.")
+        scores = score_slurp(gold, corpus_predictions, gold_transcripts)
+        if out is not None:
+            write_json(out, scores)
+        return scores
+    if predictions is None:
+        raise DataError("lalm score needs a predictions file, or --corpus slurp with --gold and --predictions.")
+    names = tuple(metrics.split(",")) if metrics else DEFAULT_METRICS
+    return score_predictions(predictions, names, out)
+
+
+def as_text(scores: Mapping[str, Any]) -> str:
+    """Scores for a person: a line a figure."""
+    lines = []
+    for name, value in scores.get("metrics", scores).items():
+        if isinstance(value, dict) and "value" in value:
+            shown = "none" if value["value"] is None else f"{value['value']:.4f}  ({value['low']:.4f} to {value['high']:.4f})"
+            lines.append(f"{name:<24} {shown}  n = {value['n']}")
+        elif isinstance(value, dict):
+            figures = "  ".join(f"{key} {figure:.4f}" for key, figure in value.items() if figure is not None)
+            lines.append(f"{name:<24} {figures}")
+        else:
+            lines.append(f"{name:<24} {value}")
+    if "status" in scores:
+        lines.append("answers: " + ", ".join(f"{count} {status}" for status, count in scores["status"].items()))
+    return "\n".join(lines)

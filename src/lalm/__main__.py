@@ -1,0 +1,5 @@
+"""`python -m lalm`."""
+
+from lalm.cli import run
+
+run()

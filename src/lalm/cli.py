@@ -1,0 +1,246 @@
+"""The command line: one subcommand is one function call. Nothing heavy is imported before a subcommand needs it."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+
+class _Parser(argparse.ArgumentParser):
+    """Answers a mistyped command or option with the nearest one, in one line, exit code 2."""
+
+    def error(self, message: str) -> NoReturn:
+        known = [option for action in self._actions for option in (*action.option_strings, *(action.choices or ()))]
+        words = [word.strip("'\",") for word in message.replace(":", " ").split()]
+        hints = [difflib.get_close_matches(word, map(str, known), n=1, cutoff=0.6) for word in words]
+        hint = next((f" Did you mean '{found[0]}'?" for found in hints if found and found[0] not in words), "")
+        self.exit(2, f"{self.prog}: {message}.{hint} See {self.prog} --help\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="lalm", description="Adapt large audio language models with much text and little speech.")
+    parser.add_argument("--version", action="store_true", help="print the version and exit")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
+
+    def command(name: str, run: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=text, description=text)
+        added.set_defaults(run=run)
+        return added
+
+    add = command("demo", _demo, "run a small study on the corpus that comes along, ending with a report")
+    add.add_argument("--out", type=Path, default=Path("out/demo"), help="folder of the study")
+
+    add = command("init", _init, "write a recipe and a manifest for your own sentences and recordings")
+    add.add_argument("--text", type=Path, required=True, help="labelled sentences: CSV, TSV or JSON lines")
+    add.add_argument("--audio", type=Path, help="folder of recordings")
+    add.add_argument("--out", type=Path, default=Path("."), help="folder to write recipe.yaml and manifest.jsonl to")
+
+    add = command("train", _train, "train one recipe into a run folder")
+    add.add_argument("recipe", type=Path)
+    add.add_argument("override", nargs="*", help="key=value, for example tuner.r=8")
+    add.add_argument("--out", type=Path, default=Path("out/run"), help="run folder")
+    add.add_argument("--resume", action="store_true", help="go on where the run in --out stopped")
+
+    add = command("predict", _predict, "answer a test set with a finished run")
+    add.add_argument("run_folder", type=Path, metavar="RUN")
+    add.add_argument("manifest", type=Path, nargs="?", help="manifest (none: the test set of the run's own recipe)")
+    add.add_argument("--corpus", help="corpus plug-in to read instead of a manifest")
+    add.add_argument("--root", type=Path, help="folder of that corpus")
+    add.add_argument("--split", default="test", help="split to answer")
+    add.add_argument("--out", type=Path, help="predictions file to write")
+
+    add = command("score", _score, "score predictions, with intervals")
+    add.add_argument("predictions_file", type=Path, nargs="?", metavar="PREDICTIONS")
+    add.add_argument("--metrics", help="metric plug-ins, comma between them")
+    add.add_argument("--out", type=Path, help="scores file to write")
+    add.add_argument("--corpus", choices=["slurp"], help="score with the official rules of a corpus")
+    add.add_argument("--gold", type=Path, help="gold file of that corpus")
+    add.add_argument("--predictions", type=Path, help="predictions in that corpus's format")
+    add.add_argument("--gold-transcripts", action="store_true", help="predictions were made from gold transcripts")
+    add.add_argument("--json", action="store_true", help="print JSON")
+
+    add = command("transcribe", _transcribe, "print what the model hears")
+    add.add_argument("files", type=Path, nargs="+", metavar="FILE")
+    add.add_argument("--connector", help="connector plug-in (none: the default one)")
+    add.add_argument("--json", action="store_true", help="print a JSON list of file and text")
+
+    add = command("align", _align, "train a connector from audio-text pairs")
+    add.add_argument("recipe", type=Path)
+    add.add_argument("--out", type=Path, default=Path("out/align"), help="folder of checkpoints and result")
+    add.add_argument("--resume", action="store_true", help="go on where the run in --out stopped")
+
+    add = command("study", _study, "run a grid of schemes, speech shares and seeds, resumable")
+    add.add_argument("study", type=Path)
+    add.add_argument("override", nargs="*", help="key=value, for example seeds=[0]")
+    add.add_argument("--out", type=Path, default=Path("out/study"), help="study folder")
+
+    add = command("report", _report, "draw the report of a study or of runs again, from their folders alone")
+    add.add_argument("folders", type=Path, nargs="+", metavar="FOLDER")
+    add.add_argument("--out", type=Path, help="file to write")
+    add.add_argument("--format", default="html", choices=["html", "markdown", "latex"])
+
+    add = command("check", _check, "check a recipe: data, model, what is trained, cost; nothing is run")
+    add.add_argument("recipe", type=Path)
+    add.add_argument("override", nargs="*")
+
+    add = command("ls", _ls, "list plug-ins")
+    add.add_argument("kind", nargs="?")
+    add.add_argument("--options", action="store_true", help="print the options of each")
+    return parser
+
+
+def _demo(args: argparse.Namespace) -> None:
+    from lalm.study.demo import demo
+
+    _done(demo(args.out))
+
+
+def _init(args: argparse.Namespace) -> None:
+    from lalm.data.init import init_project
+
+    print(init_project(args.text, args.audio, args.out))
+
+
+def _train(args: argparse.Namespace) -> None:
+    from lalm.config import load_recipe
+    from lalm.study.single import train
+
+    _done(train(load_recipe(args.recipe, args.override), args.out, args.resume).root)
+
+
+def _predict(args: argparse.Namespace) -> None:
+    from lalm.evaluate.predict import predict_run
+
+    _done(predict_run(args.run_folder, args.manifest, args.corpus, args.root, args.split, args.out))
+
+
+def _score(args: argparse.Namespace) -> None:
+    from lalm.evaluate.score import score_command
+
+    scores = score_command(
+        args.predictions_file, args.metrics, args.out, args.corpus, args.gold, args.predictions, args.gold_transcripts
+    )
+    if args.json:
+        print(json.dumps(scores, indent=1))
+    else:
+        from lalm.evaluate.score import as_text
+
+        print(as_text(scores))
+
+
+def _transcribe(args: argparse.Namespace) -> None:
+    from lalm.evaluate.transcribe import transcribe
+
+    texts = transcribe(args.files, args.connector)
+    if args.json:
+        rows = [{"file": str(file), "text": text} for file, text in zip(args.files, texts, strict=True)]
+        print(json.dumps(rows, ensure_ascii=False, indent=1))
+    else:
+        print("\n".join(texts if len(texts) == 1 else [f"{f}: {t}" for f, t in zip(args.files, texts, strict=True)]))
+
+
+def _align(args: argparse.Namespace) -> None:
+    from lalm.train.align import align
+
+    _done(align(args.recipe, args.out, args.resume))
+
+
+def _study(args: argparse.Namespace) -> None:
+    from lalm.study.run import run_study
+
+    _done(run_study(args.study, args.out, args.override))
+
+
+def _report(args: argparse.Namespace) -> None:
+    from lalm.report.build import build_report
+
+    _done(build_report(args.folders, args.out, args.format))
+
+
+def _check(args: argparse.Namespace) -> None:
+    from lalm.config import load_recipe
+    from lalm.study.check import check_recipe
+
+    print(check_recipe(load_recipe(args.recipe, args.override)))
+
+
+def _ls(args: argparse.Namespace) -> None:
+    from lalm.plugins import describe
+
+    print(describe(args.kind, args.options))
+
+
+def _done(path: Path) -> None:
+    print(f"Done: {path}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; the exit code of docs/formats.md."""
+    parser = _parser()
+    args = parser.parse_args(argv)
+    if args.version:
+        from lalm import __version__
+
+        print(f"lalm {__version__}")
+        return 0
+    if args.command is None:
+        parser.print_help()
+        return 0
+    return _guarded(args.run, args)
+
+
+def _guarded(run: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> int:
+    """The user's mistakes as a paragraph (2), a full disk too; an interrupt (130); our own faults as a report (1)."""
+    from lalm.errors import UserError
+
+    try:
+        run(args)
+    except UserError as error:
+        print(f"lalm: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nlalm: interrupted; what was finished is kept, and the same command goes on.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+    except OSError as error:
+        import errno
+
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+            return _fault(error)
+        print(f"lalm: {error.filename or 'the disk'}: {error.strerror}. Nothing was left half-written.", file=sys.stderr)
+        return 2
+    except Exception as error:
+        return _fault(error)
+    return 0
+
+
+def _fault(error: BaseException) -> int:
+    text = "".join(traceback.format_exception(error))
+    if os.environ.get("LALM_DEBUG"):
+        print(text, file=sys.stderr)
+        return 1
+    with tempfile.NamedTemporaryFile("w", prefix="lalm-fault-", suffix=".txt", delete=False, encoding="utf-8") as file:
+        file.write(text)
+    print(
+        f"lalm: a fault of ours ({type(error).__name__}: {error}). Please report it with {file.name} "
+        "(LALM_DEBUG=1 prints it).",
+        file=sys.stderr,
+    )
+    return 1
+
+
+def run() -> None:
+    """Entry point of the console script."""
+    sys.exit(main())
+
+
