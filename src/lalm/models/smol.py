@@ -56,12 +56,8 @@ def smol_folder() -> Path:
 
 
 def _make(folder: Path, problem: str) -> None:
-    from rich.console import Console
-
-    console = Console(file=sys.stderr)
-
     def say(message: str) -> None:
-        console.print(f"lalm: {message}", highlight=False, soft_wrap=True, markup=False)
+        print(f"lalm: {message}", file=sys.stderr, flush=True)
 
     if folder.exists():
         say(f"{folder} is not usable ({problem}); it is made anew.")
@@ -71,11 +67,11 @@ def _make(folder: Path, problem: str) -> None:
         raise OSError(errno.ENOSPC, f"{free / 1e9:.1f} GB are free, {NEEDED_BYTES / 1e9:.1f} GB are needed")
     say(f"first use: making the embedded model in {folder}")
     downloads = lalm_home() / "downloads"
-    with console.status("fetching weights"):
-        fetched = {name: fetch(artifact, downloads, say) for name, artifact in pinned().items()}
+    fetched = {name: fetch(artifact, downloads, say) for name, artifact in pinned().items()}
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
-    with console.status("converting to safetensors"), _quiet_libraries():
+    say("converting to safetensors")
+    with _quiet_libraries():
         _save_speech(fetched["whisper-base"], part / "speech")
         _save_language_model(fetched["smollm2-135m-instruct"], part / "language_model")
         _write_marker(part, fetched)
