@@ -1,0 +1,52 @@
+# Every target does its own set-up in .venv; nothing but Python 3.11 to 3.13, pip, make and a package index is needed.
+# PYTHON=python3.12 chooses an interpreter; pip's own settings (a mirror, a proxy) are honoured.
+
+PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python; do \
+  $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+RUN := .venv/.installed
+DEV := .venv/.installed-dev
+PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo barista fsdd check clean
+
+help:
+	@echo "make demo      a small study on the corpus that comes along, ending with a report in out/demo"
+	@echo "make barista   the study on real coffee orders, in out/barista"
+	@echo "make fsdd      the study on real spoken digits, in out/fsdd"
+	@echo "make check     format, lint, types, tests"
+	@echo "make clean     remove .venv, caches and builds; what is in out/ stays"
+
+demo: $(RUN)
+	$(BIN)/lalm demo --out out/demo
+
+barista: $(RUN)
+	$(BIN)/lalm study studies/barista.yaml --out out/barista
+
+fsdd: $(RUN)
+	$(BIN)/lalm study studies/fsdd.yaml --out out/fsdd
+
+check: $(DEV)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+# Without the ensurepip module (some Linux distributions) the pip that is there installs one into .venv.
+$(BIN)/pip:
+	@test -n "$(PYTHON)" || { echo "lalm needs Python 3.11, 3.12 or 3.13: none was found. Name one: make PYTHON=/path/to/python"; exit 1; }
+	$(PYTHON) -m venv .venv || { $(PYTHON) -m venv --clear --without-pip .venv && $(PYTHON) -m pip --python $(BIN)/python install --quiet pip; }
+
+$(RUN): $(BIN)/pip pyproject.toml constraints.txt
+	$(PIP_INSTALL) -e .
+	@touch $@
+
+$(DEV): $(BIN)/pip pyproject.toml constraints.txt
+	$(PIP_INSTALL) -e '.[dev]'
+	@touch $(RUN) $@
+
+clean:
+	rm -rf .venv build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
