@@ -29,7 +29,7 @@ class _Record:
     keys: Tensor
     values: Tensor
 
-    def update(self, keys: Tensor, values: Tensor, *_: object) -> tuple[Tensor, Tensor]:
+    def update(self, keys: Tensor, values: Tensor, *_: object, **__: object) -> tuple[Tensor, Tensor]:
         self.keys, self.values = keys, values
         return keys, values
 
@@ -41,7 +41,7 @@ class _Before:
         self._keys = record.keys.expand(num_rows, -1, -1, -1)
         self._values = record.values.expand(num_rows, -1, -1, -1)
 
-    def update(self, keys: Tensor, values: Tensor, *_: object) -> tuple[Tensor, Tensor]:
+    def update(self, keys: Tensor, values: Tensor, *_: object, **__: object) -> tuple[Tensor, Tensor]:
         return torch.cat([self._keys, keys], dim=2), torch.cat([self._values, values], dim=2)
 
 
