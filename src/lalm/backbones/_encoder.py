@@ -46,7 +46,8 @@ class AudioEncoder(nn.Module):
             digest = hashlib.sha256(f"tail={TAIL_SILENCE_S} taps={self.taps}".encode())
             for name, tensor in self.encoder.state_dict().items():
                 digest.update(name.encode())
-                digest.update(tensor.detach().float().contiguous().view(-1)[:: max(1, tensor.numel() // 512)].numpy())
+                sample = tensor.detach().float().flatten()[:: max(1, tensor.numel() // 512)]
+                digest.update(sample.contiguous().cpu().numpy().tobytes())
             self._fingerprint = digest.hexdigest()[:12]
         return self._fingerprint
 

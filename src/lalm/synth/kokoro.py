@@ -1,0 +1,80 @@
+"""Kokoro 82M through onnxruntime: natural speech from espeak-ng's phonemes, in five voices and mixtures of them.
+
+Weights Apache-2.0 (hexgrad/Kokoro-82M), pinned in models/artifacts.toml. The voices that come with the packages were
+made for Japanese; they speak English sounds all the same. A mixture `a+b` is the mean of two style vectors, `a+b:0.25`
+a quarter of a.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from pydantic import Field, PositiveFloat
+
+from lalm.models.voices import onnx_session, phonemes, voice_files
+from lalm.plugins import PluginConfig
+
+LICENCE = "Apache-2.0"
+SAMPLE_RATE_HZ = 24_000
+MAX_PHONEMES = 500
+ACCENTS = {"en": "en-us"}
+NAMES = ("jf_alpha", "jf_gongitsune", "jf_nezumi", "jf_tebukuro", "jm_kumo")
+# espeak-ng writes two letters where Kokoro's English has one (its README and its G2P's tables); longest first
+_SPELLINGS = (
+    ("ɜːɹ", "ɜɹ"), ("ɜː", "ɜɹ"), ("dʒ", "ʤ"), ("tʃ", "ʧ"), ("eɪ", "A"), ("aɪ", "I"), ("ɔɪ", "Y"), ("oʊ", "O"),
+    ("aʊ", "W"), ("əl", "ᵊl"), ("ɚ", "əɹ"), ("ɐ", "ə"), ("r", "ɹ"), ("x", "k"), ("ɾ", "T"), ("ʔ", "t"), ("e", "A"),
+    ("ː", ""),
+)  # fmt: skip
+
+
+class Config(PluginConfig):
+    """Options of Kokoro."""
+
+    speed: PositiveFloat = Field(1.0, description="speaking rate, 1 is the model's own")
+
+
+def voices(language: str, cfg: Config) -> list[str]:
+    """The five voices, even mixtures of two and uneven ones; none for a language without a phoneme table here."""
+    if language not in ACCENTS:
+        return []
+    pairs = [f"{a}+{b}" for a, b in combinations(NAMES, 2)]
+    return [*NAMES, *pairs, *(f"{pair}:{weight}" for pair in pairs for weight in ("0.25", "0.75"))]
+
+
+def speak(text: str, voice: str, language: str, cfg: Config) -> tuple[np.ndarray, int]:
+    """Mono float32 waveform [num_samples] and its rate in Hz (24,000). Raises MissingExtraError, ModelError."""
+    session, vocabulary, styles = _loaded()
+    spoken = phonemes(text, ACCENTS[language], "the synthesis engine kokoro")
+    for old, new in _SPELLINGS:
+        spoken = spoken.replace(old, new)
+    ids = [vocabulary[letter] for letter in spoken if letter in vocabulary][:MAX_PHONEMES]
+    style = _style(styles, voice)[min(len(ids), MAX_PHONEMES) - 1]
+    inputs = {
+        "tokens": np.array([[0, *ids, 0]], dtype=np.int64),
+        "style": style.reshape(1, -1).astype(np.float32),
+        "speed": np.array([cfg.speed], dtype=np.float32),
+    }
+    return np.asarray(session.run(None, inputs)[0], np.float32).ravel(), SAMPLE_RATE_HZ
+
+
+def _style(styles: dict[str, np.ndarray], voice: str) -> np.ndarray:
+    names, _, weight = voice.partition(":")
+    first, _, second = names.partition("+")
+    if not second:
+        return styles[first]
+    share = float(weight or 0.5)
+    return share * styles[first] + (1 - share) * styles[second]
+
+
+@functools.cache
+def _loaded() -> tuple[Any, dict[str, int], dict[str, np.ndarray]]:
+    files = voice_files("kokoro-82m")
+    model = b"".join(files[f"model.onnx.part{number}"].read_bytes() for number in range(1, 5))
+    vocabulary = json.loads(files["vocab.json"].read_text(encoding="utf-8"))["vocab"]
+    with np.load(files["voices_ja.npz"], allow_pickle=False) as stored:
+        styles = {name: stored[name] for name in stored.files}
+    return onnx_session(model, "the synthesis engine kokoro"), vocabulary, styles
