@@ -40,10 +40,12 @@ $(BIN)/pip:
 	$(PYTHON) -m venv .venv || { $(PYTHON) -m venv --clear --without-pip .venv && $(PYTHON) -m pip --python $(BIN)/python install --quiet pip; }
 
 $(RUN): $(BIN)/pip pyproject.toml constraints.txt
+	@echo "Installing into .venv; the first time takes some minutes."
 	$(PIP_INSTALL) -e .
 	@touch $@
 
 $(DEV): $(BIN)/pip pyproject.toml constraints.txt
+	@echo "Installing into .venv; the first time takes some minutes."
 	$(PIP_INSTALL) -e '.[dev]'
 	@touch $(RUN) $@
 
