@@ -1,45 +1,53 @@
 """From the model's answer to a frame, never guessing: `ok` as it stands, `repaired` by a stated rule, or `failed`.
 
-Rules of repair, in order: text around the outermost braces is dropped; brackets and quotes that are missing at the end
-are closed (an unfinished slot is dropped); slots given as one object, or under the paper's keys `scenario`, `action`,
-`entities`, are read as what they mean.
+Rules of repair: text around the first object is dropped; an answer that was cut off is closed after its last finished
+part, so an unfinished intent fails and an unfinished slot is dropped; slots given as one object, as `type` and `value`
+(or SLURP's `filler`), or under the study's keys `scenario`, `action`, `entities`, are read as what they mean; numbers
+and truth values among the slots are taken as written, and what is no slot there is dropped.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 from lalm.records import Frame, Slot, Status
 
+_MAX_CUTS = 64  # finished parts that are tried, the last first
+
 
 def parse_answer(raw: str) -> tuple[Frame | None, Status]:
-    """The frame of an answer and how it was read. Never raises."""
-    value = _json(raw.strip())
-    if isinstance(value, dict):
-        frame = _strict(value)
-        if frame is not None:
-            return frame, "ok"
-        frame = _lenient(value)
-        return (frame, "repaired") if frame is not None else (None, "failed")
-    for candidate in _candidates(raw):
-        value = _json(candidate)
-        frame = _lenient(value) if isinstance(value, dict) else None
-        if frame is not None:
-            return frame, "repaired"
-    return None, "failed"
+    """The frame of an answer and how it was read; None and `failed` if it holds no frame. Never raises."""
+    value = _json(raw)
+    frame = _strict(value)
+    if frame is not None:
+        return frame, "ok"
+    candidates = [value] if isinstance(value, dict) else (_json(text) for text in _candidates(raw))
+    repaired = next((frame for frame in map(_lenient, candidates) if frame is not None), None)
+    return (repaired, "repaired") if repaired is not None else (None, "failed")
 
 
 def _json(text: str) -> Any:
+    """The value of JSON text; None if it is none, names a key twice, or holds halves of characters."""
     try:
-        return json.loads(text)
+        value = json.loads(text, object_pairs_hook=_distinct)
+        json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         return None
+    return value
 
 
-def _strict(value: dict[str, Any]) -> Frame | None:
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise ValueError("a key stands twice")
+    return value
+
+
+def _strict(value: Any) -> Frame | None:
     """Exactly the keys `intent` and `slots`, every slot an object of one pair of strings."""
-    if set(value) != {"intent", "slots"} or not isinstance(value["slots"], list):
+    if not isinstance(value, dict) or set(value) != {"intent", "slots"} or not isinstance(value["slots"], list):
         return None
     if value["intent"] is not None and not isinstance(value["intent"], str):
         return None
@@ -47,14 +55,16 @@ def _strict(value: dict[str, Any]) -> Frame | None:
     for item in value["slots"]:
         if not isinstance(item, dict) or len(item) != 1:
             return None
-        (name, content), *_ = item.items()
+        ((name, content),) = item.items()
         if not isinstance(content, str):
             return None
         slots.append(Slot(name, content))
     return Frame(value["intent"], tuple(slots))
 
 
-def _lenient(value: dict[str, Any]) -> Frame | None:
+def _lenient(value: Any) -> Frame | None:
+    if not isinstance(value, dict):
+        return None
     intent = value.get("intent")
     if intent is None and isinstance(value.get("scenario"), str) and isinstance(value.get("action"), str):
         intent = f"{value['scenario']}_{value['action']}"
@@ -62,49 +72,51 @@ def _lenient(value: dict[str, Any]) -> Frame | None:
         return None
     given = value.get("slots", value.get("entities", []))
     items = given if isinstance(given, list) else [given]
-    slots: list[Slot] = []
-    for item in items:
-        if not isinstance(item, dict):
-            continue
-        if isinstance(item.get("type"), str) and isinstance(item.get("value"), str):
-            slots.append(Slot(item["type"], item["value"]))
-            continue
-        slots += [Slot(name, str(content)) for name, content in item.items() if isinstance(content, str | int | float)]
-    return Frame(intent, tuple(slots))
+    return Frame(intent, tuple(slot for item in items for slot in _slots(item)))
 
 
-def _candidates(raw: str) -> list[str]:
-    """The stretch between the outermost braces, then the text from the first brace on, closed at its end."""
-    start, end = raw.find("{"), raw.rfind("}")
-    if start < 0:
+def _slots(item: Any) -> list[Slot]:
+    """The slots of one object: `{"type": ..., "value": ...}`, or a pair a slot."""
+    if not isinstance(item, dict):
         return []
-    found = [raw[start : end + 1]] if end > start else []
-    cut = raw[start:]
-    for _ in range(64):
-        found.append(_close(cut))
-        shorter = max(cut.rfind(","), cut.rfind("{"))
-        if shorter <= 0:
-            break
-        cut = cut[:shorter]
-    return found
+    name, content = item.get("type"), item.get("value", item.get("filler"))
+    if len(item) == 2 and isinstance(name, str) and isinstance(content, str):
+        return [Slot(name, content)]
+    return [
+        Slot(name, content if isinstance(content, str) else json.dumps(content))
+        for name, content in item.items()
+        if isinstance(content, str | int | float)
+    ]
 
 
-def _close(text: str) -> str:
-    """`text` with the quotes and brackets that are open at its end closed."""
-    stack: list[str] = []
-    quoted = escaped = False
-    for character in text:
-        if quoted:
-            if escaped:
-                escaped = False
-            elif character == "\\":
-                escaped = True
-            elif character == '"':
-                quoted = False
+def _candidates(raw: str) -> Iterator[str]:
+    """The first object of `raw`; if it does not end, its beginnings up to each finished part, closed, longest first."""
+    start = raw.find("{")
+    if start < 0:
+        return
+    cuts: list[tuple[int, str]] = []  # end of a finished part, the brackets that close it there
+    closing: list[str] = []
+    in_string = escaped = False
+    for position, character in enumerate(raw[start:], start):
+        if in_string:
+            in_string = escaped or character != '"'
+            escaped = character == "\\" and not escaped
+            if in_string:
+                continue
         elif character == '"':
-            quoted = True
+            in_string = True
+            continue
         elif character in "{[":
-            stack.append("}" if character == "{" else "]")
-        elif character in "}]" and stack:
-            stack.pop()
-    return text + ('"' if quoted else "") + "".join(reversed(stack))
+            closing.append("}" if character == "{" else "]")
+        elif character in "}]":
+            if closing.pop() != character:
+                break
+            if not closing:
+                yield raw[start : position + 1]
+                return
+        elif character != ",":
+            continue
+        end = position if character == "," else position + 1
+        cuts.append((end, "".join(reversed(closing))))
+    for end, ending in reversed(cuts[-_MAX_CUTS:]):
+        yield raw[start:end] + ending

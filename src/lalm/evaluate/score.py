@@ -2,46 +2,54 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from lalm import plugins
-from lalm.errors import DataError
+from lalm.data.manifest import json_lines
+from lalm.errors import DataError, nearest
 from lalm.evaluate import stats
-from lalm.records import Frame, Reading
+from lalm.records import Frame, Reading, Status
 from lalm.rundir import write_json
 
 DEFAULT_METRICS = ("intent_accuracy", "entity_f1", "slu_f1", "exact_match", "command_acceptance")
+STATUSES: tuple[Status, ...] = get_args(Status)
 
 
 def score_rows(
     rows: Sequence[Mapping[str, Any]], metrics: Sequence[str], num_resamples: int = 1000, seed: int = 0
 ) -> dict[str, Any]:
-    """Metrics with 95 % intervals, summed counts, and how the answers were read (docs/formats.md, Scores)."""
+    """Metrics with 95 % intervals, summed counts, and how the answers were read (docs/formats.md, Scores).
+
+    A metric that no row can be counted for, or that is not defined (F1 without a single slot), has the value None.
+    """
     values: dict[str, Any] = {}
     totals: dict[str, list[float]] = {}
     for name in metrics:
         metric = plugins.load("metrics", name)
-        counts = _counts(rows, metric)
-        if len(counts) == 0:
-            values[name] = {"value": None, "low": None, "high": None, "n": 0}
-            continue
-        value, low, high = stats.interval(counts, metric.reduce, num_resamples, seed)
-        values[name] = {"value": value, "low": low, "high": high, "n": len(counts)}
-        totals[name] = counts.sum(axis=0).tolist()
-    read = {status: sum(row["status"] == status for row in rows) for status in ("ok", "repaired", "failed")}
+        found = [counts for counts in _counts(rows, metric) if counts is not None]
+        value = low = high = None
+        if found:
+            counts = np.array(found, dtype=float)
+            value, low, high = map(_known, stats.interval(counts, metric.reduce, num_resamples, seed))
+            totals[name] = counts.sum(axis=0).tolist()
+        values[name] = {"value": value, "low": low, "high": high, "n": len(found)}
+    read = {status: sum(row["status"] == status for row in rows) for status in STATUSES}
     return {"metrics": values, "counts": totals, "status": read}
 
 
-def _counts(rows: Sequence[Mapping[str, Any]], metric: ModuleType) -> np.ndarray:
-    """Counts of the rows that the metric applies to [items, num_counts]."""
-    found = [metric.count(*readings(row)) for row in rows]
-    return np.array([counts for counts in found if counts is not None], dtype=float)
+def _counts(rows: Iterable[Mapping[str, Any]], metric: ModuleType) -> list[tuple[float, ...] | None]:
+    """Counts of each row; None where the metric does not apply."""
+    return [metric.count(*readings(row)) for row in rows]
+
+
+def _known(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def readings(row: Mapping[str, Any]) -> tuple[Reading, Reading]:
@@ -58,30 +66,53 @@ def read_predictions(path: Path) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     problems: list[str] = []
     seen: dict[str, int] = {}
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({error}).") from None
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
+    for number, row in json_lines(path, problems):
+        wrong = _problem(row)
+        if wrong is None and row["id"] in seen:
+            wrong = f"id {row['id']!r} stands on line {seen[row['id']]} already; ids must differ"
+        if wrong is not None:
+            problems.append(f"{path}, line {number}: {wrong}.")
             continue
-        try:
-            row = json.loads(line)
-            readings(row)
-            if row["status"] not in ("ok", "repaired", "failed"):
-                raise ValueError(f"status {row['status']!r} is none of ok, repaired, failed")
-            if row["id"] in seen:
-                raise ValueError(f"id {row['id']!r} stands on line {seen[row['id']]} already")
-            seen[row["id"]] = number
-            rows.append(row)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            what = f"field {error} is missing" if isinstance(error, KeyError) else str(error)
-            problems.append(f"{path}, line {number}: {what}.")
+        seen[row["id"]] = number
+        rows.append(row)
     if problems:
         raise DataError(f"{path}: {len(problems)} bad rows.", problems)
     if not rows:
         raise DataError(f"{path}: holds no predictions.")
     return rows
+
+
+def _problem(row: Any) -> str | None:
+    """What is wrong with a predictions row, None if nothing is."""
+    if not isinstance(row, dict):
+        return "is no JSON object"
+    for field in ("id", "gold", "prediction", "status"):
+        if field not in row:
+            return f"field '{field}' is missing.{nearest(field, row)}" if row else f"field '{field}' is missing"
+    if not isinstance(row["id"], str):
+        return f"field 'id' is {row['id']!r}, a string is needed"
+    if row["status"] not in STATUSES:
+        return f"field 'status' is {row['status']!r}; allowed: {', '.join(STATUSES)}"
+    if (row["prediction"] is None) != (row["status"] == "failed"):
+        return f"field 'prediction' is {'null' if row['prediction'] is None else 'a frame'} and 'status' is {row['status']!r}"
+    for field in ("gold", "prediction"):
+        frame = row[field]
+        if not (frame is None and field == "prediction") and not _is_frame(frame):
+            return f"field '{field}' is no object with an intent (string or null) and slots ({{'type', 'value'}} of strings)"
+    for field in ("text", "heard"):
+        if not isinstance(row.get(field), str | None):
+            return f"field '{field}' is {row[field]!r}, a string or null is needed"
+    return None
+
+
+def _is_frame(value: Any) -> bool:
+    if not isinstance(value, dict) or not isinstance(value.get("intent"), str | None):
+        return False
+    slots = value.get("slots", [])
+    return isinstance(slots, list) and all(
+        isinstance(slot, dict) and isinstance(slot.get("type"), str) and isinstance(slot.get("value"), str)
+        for slot in slots
+    )
 
 
 def score_predictions(
@@ -97,23 +128,28 @@ def score_predictions(
 def compare_runs(first: Sequence[Path], second: Sequence[Path], metric_name: str) -> dict[str, Any]:
     """Paired difference of two sides (each one or more predictions files over the same items) in a metric.
 
+    Undecided, without figures, where the metric has nothing to count on one of the sides.
     Raises DataError if the files do not hold the same items.
     """
     metric = plugins.load("metrics", metric_name)
-    sides = []
     ids: list[str] | None = None
+    sides: list[list[np.ndarray]] = []
     for side in (first, second):
         members = []
         for path in side:
             rows = {row["id"]: row for row in read_predictions(path)}
             ids = ids if ids is not None else sorted(rows)
             if sorted(rows) != ids:
-                raise DataError(f"{path}: holds other items than {first[0]}; only runs over the same items can be compared.")
-            found = [metric.count(*readings(rows[key])) for key in ids]
-            zero = next((tuple(0.0 for _ in counts) for counts in found if counts is not None), (0.0,))
-            members.append(np.array([zero if counts is None else counts for counts in found], dtype=float))
+                raise DataError(
+                    f"{path}: holds other items than {first[0]}; only runs over the same items can be compared."
+                )
+            found = _counts((rows[key] for key in ids), metric)
+            width = max((len(counts) for counts in found if counts is not None), default=0)
+            members.append(np.array([(0.0,) * width if counts is None else counts for counts in found], dtype=float))
         sides.append(members)
-    result = stats.paired_difference(sides[0], sides[1], metric.reduce)
+    if any(counts.shape[1] == 0 for side in sides for counts in side):
+        return {"difference": None, "low": None, "high": None, "verdict": "undecided"}
+    result = {name: _known(value) for name, value in stats.paired_difference(sides[0], sides[1], metric.reduce).items()}
     return {**result, "verdict": stats.verdict(result["low"], result["high"], metric.HIGHER_IS_BETTER)}
 
 
@@ -147,7 +183,11 @@ def as_text(scores: Mapping[str, Any]) -> str:
     lines = []
     for name, value in scores.get("metrics", scores).items():
         if isinstance(value, dict) and "value" in value:
-            shown = "none" if value["value"] is None else f"{value['value']:.4f}  ({value['low']:.4f} to {value['high']:.4f})"
+            shown = (
+                "none"
+                if value["value"] is None
+                else f"{value['value']:.4f}  ({value['low']:.4f} to {value['high']:.4f})"
+            )
             lines.append(f"{name:<24} {shown}  n = {value['n']}")
         elif isinstance(value, dict):
             figures = "  ".join(f"{key} {figure:.4f}" for key, figure in value.items() if figure is not None)

@@ -7,50 +7,64 @@ sides. BCa intervals would need a jackknife of every metric and differ little at
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
 Reduce = Callable[[np.ndarray], np.ndarray]
+_MAX_DRAWN = 4_000_000  # numbers held at once while resampling (32 MB)
 
 
-def _weights(num_items: int, num_resamples: int, seed: int) -> np.ndarray:
-    """How often each item is drawn in each resample [num_resamples, num_items]."""
+def _resampled(counts: np.ndarray, num_resamples: int, seed: int) -> np.ndarray:
+    """Counts summed over each resample of the items [num_resamples, num_counts]; the same draw for the same seed."""
+    num_items = len(counts)
     rng = np.random.default_rng(seed)
-    return rng.multinomial(num_items, np.full(num_items, 1 / num_items), size=num_resamples)
+    odds = np.full(num_items, 1 / num_items)
+    size = max(1, _MAX_DRAWN // num_items)  # resamples drawn at once, for the sake of memory; the draw is the same
+    chunks = [
+        rng.multinomial(num_items, odds, size=min(size, num_resamples - start)) @ counts
+        for start in range(0, num_resamples, size)
+    ]
+    return np.concatenate(chunks)
+
+
+def _percentiles(values: np.ndarray) -> tuple[float, float]:
+    """2.5 % and 97.5 % of the values that are numbers; NaN where none is."""
+    known = values[np.isfinite(values)]
+    low, high = np.percentile(known, [2.5, 97.5]) if known.size else (math.nan, math.nan)
+    return float(low), float(high)
 
 
 def interval(counts: np.ndarray, reduce: Reduce, num_resamples: int, seed: int) -> tuple[float, float, float]:
-    """Value, low and high (95 %) of a metric from its counts [items, num_counts]."""
-    value = float(reduce(counts.sum(axis=0)))
+    """Value, low and high (95 %) of a metric from its counts [items, num_counts]; NaN where it is not defined."""
     with np.errstate(invalid="ignore", divide="ignore"):
-        resampled = reduce(_weights(len(counts), num_resamples, seed) @ counts)
-    low, high = np.nanpercentile(resampled, [2.5, 97.5])
-    return value, float(low), float(high)
+        value = float(reduce(counts.sum(axis=0)))
+        low, high = _percentiles(reduce(_resampled(counts, num_resamples, seed)))
+    return value, low, high
 
 
 def paired_difference(
     first: Sequence[np.ndarray], second: Sequence[np.ndarray], reduce: Reduce, num_resamples: int = 4000, seed: int = 0
-) -> dict[str, Any]:
-    """Difference first - second with its 95 % interval over utterances.
+) -> dict[str, float]:
+    """`difference` first - second with its 95 % interval `low`, `high` over utterances.
 
     Each side is one or more runs (seeds) over the same utterances, as counts [items, num_counts]; a side's value is
     the mean over its runs. The same utterances are drawn for all runs, so the interval says how far other utterances
     would change the difference; the runs themselves are taken as they are.
     """
-    weights = _weights(len(first[0]), num_resamples, seed)
     with np.errstate(invalid="ignore", divide="ignore"):
-        sides = [np.mean([reduce(weights @ counts) for counts in side], axis=0) for side in (first, second)]
-    plain = [float(np.mean([reduce(counts.sum(axis=0)) for counts in side])) for side in (first, second)]
-    low, high = (float(x) for x in np.nanpercentile(sides[0] - sides[1], [2.5, 97.5]))
+        plain = [float(np.mean([reduce(counts.sum(axis=0)) for counts in side])) for side in (first, second)]
+        drawn = [
+            np.mean([reduce(_resampled(counts, num_resamples, seed)) for counts in side], axis=0)
+            for side in (first, second)
+        ]
+    low, high = _percentiles(drawn[0] - drawn[1])
     return {"difference": plain[0] - plain[1], "low": low, "high": high}
 
 
-def verdict(low: float, high: float, higher_is_better: bool) -> str:
-    """`better`, `worse` or `undecided` for the first side of a difference."""
-    if low > 0:
-        return "better" if higher_is_better else "worse"
-    if high < 0:
-        return "worse" if higher_is_better else "better"
-    return "undecided"
+def verdict(low: float | None, high: float | None, higher_is_better: bool) -> str:
+    """`better`, `worse` or `undecided` for the first side of a difference with this interval."""
+    if low is None or high is None or low <= 0 <= high:
+        return "undecided"
+    return "better" if (low > 0) == higher_is_better else "worse"

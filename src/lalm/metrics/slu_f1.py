@@ -29,9 +29,9 @@ def count(reference: Reading, hypothesis: Reading) -> tuple[float, ...] | None:
 
 
 def reduce(counts: np.ndarray) -> np.ndarray:
-    """2 tp / (2 tp + fp + fn) over the last axis; 1 where there are no entities, neither labelled nor answered."""
+    """2 tp / (2 tp + fp + fn) over the last axis; NaN where there is no entity, neither labelled nor answered."""
     total = 2 * counts[..., 0] + counts[..., 1] + counts[..., 2]
-    return np.where(total > 0, 2 * counts[..., 0] / np.where(total > 0, total, 1), 1.0)
+    return np.where(total > 0, 2 * counts[..., 0] / np.where(total > 0, total, 1), np.nan)
 
 
 def _entities(frame: Frame | None) -> list[tuple[str, str]]:
