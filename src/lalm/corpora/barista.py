@@ -7,6 +7,8 @@ speaker names; they are split into a pool for training and a test set by a seede
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
@@ -17,9 +19,11 @@ import soundfile
 from pydantic import Field, PositiveInt
 
 from lalm.data.manifest import json_lines, resolve
+from lalm.data.recordings import with_durations
+from lalm.data.slots import parse_slots
 from lalm.errors import DataError
 from lalm.plugins import PluginConfig
-from lalm.records import Frame, Slot, Utterance
+from lalm.records import Frame, Utterance
 from lalm.rundir import write_jsonl
 
 LICENCE = "Apache-2.0"
@@ -54,33 +58,38 @@ def read(root: Path, split: str, cfg: Config) -> Iterator[Utterance]:
 
 def _rows(path: Path, kind: str) -> Iterator[Utterance]:
     problems: list[str] = []
-    rows = []
+    rows: list[Utterance] = []
     for number, value in json_lines(path, problems):
-        where = f"{path}, line {number}"
-        given = value.get(kind) if isinstance(value, dict) else None
-        slots = value.get("slots") if isinstance(value, dict) else None
-        if not isinstance(given, str) or not given:
-            problems.append(f"{where}: field '{kind}' is missing or not a string.")
-            continue
-        if not isinstance(slots, dict) or not all(isinstance(item, str) for item in slots.values()):
-            problems.append(f"{where}: field 'slots' is not an object of strings.")
-            continue
-        frame = Frame(value.get("intent"), tuple(Slot(name, item) for name, item in slots.items()))
-        if kind == "text":
-            rows.append(Utterance(f"text-{number}", text=given, frame=frame, split="train"))
-            continue
-        audio, problem = resolve(path.parent, given, allow_outside=False)
-        if problem or not audio.is_file():
-            problems.append(f"{where}: field 'audio': {problem or f'{audio} does not exist.'}")
-            continue
-        rows.append(_recording(audio, frame, value))
+        try:
+            rows.append(_row(path, number, value, kind))
+        except ValueError as error:
+            problems.append(f"{path}, line {number}: {error}")
+    times = Counter(row.id for row in rows)
+    problems += [f"{path}: the recording '{name}' stands there {n} times." for name, n in times.items() if n > 1]
     if problems:
         raise DataError(f"{path}: {len(problems)} problems.", problems)
-    yield from rows
+    yield from with_durations(rows, path)
 
 
-def _recording(audio: Path, frame: Frame, value: dict[str, Any]) -> Utterance:
-    return Utterance(audio.stem, audio=audio, frame=frame, duration_s=value.get("duration_s"), source="recorded")
+def _row(path: Path, number: int, value: Any, kind: str) -> Utterance:
+    """Raises ValueError with what is wrong."""
+    if not isinstance(value, dict):
+        raise ValueError("is not an object.")
+    given, intent, duration_s = value.get(kind), value.get("intent"), value.get("duration_s")
+    for field, one in ((kind, given), ("intent", intent)):
+        if not isinstance(one, str) or not one:
+            raise ValueError(f"field '{field}' is {one!r}, a non-empty string is needed.")
+    if not isinstance(value.get("slots"), dict):
+        raise ValueError(f"field 'slots' is {value.get('slots')!r}, an object of strings is needed.")
+    frame = Frame(intent, parse_slots(value["slots"]))
+    if kind == "text":
+        return Utterance(f"text-{number}", text=given, frame=frame, split="train")
+    audio, problem = resolve(path.parent, str(given), allow_outside=False)
+    if problem:
+        raise ValueError(f"field 'audio': {problem}")
+    if duration_s is not None and not (isinstance(duration_s, int | float) and 0 < duration_s < math.inf):
+        raise ValueError(f"field 'duration_s' is {duration_s!r}, a number of seconds above 0 is needed.")
+    return Utterance(audio.stem, audio=audio, frame=frame, duration_s=duration_s, source="recorded")
 
 
 def make_tiny(root: Path, seed: int) -> None:
@@ -99,8 +108,6 @@ def make_tiny(root: Path, seed: int) -> None:
         name = f"audio/{index:04d}.flac"
         soundfile.write(root / name, 0.1 * rng.standard_normal(8000 + 800 * index), 16_000)
         slots = orders[index % len(orders)]
-        recordings.append(
-            {"audio": name, "intent": "orderDrink", "slots": slots, "duration_s": 0.5 + 0.05 * index}
-        )
+        recordings.append({"audio": name, "intent": "orderDrink", "slots": slots, "duration_s": 0.5 + 0.05 * index})
     write_jsonl(root / "text.jsonl", texts)
     write_jsonl(root / "recordings.jsonl", recordings)

@@ -15,7 +15,7 @@ import numpy as np
 import soundfile
 from pydantic import Field, PositiveInt
 
-from lalm.data.audio import info
+from lalm.data.recordings import with_durations
 from lalm.errors import DataError, nearest
 from lalm.plugins import PluginConfig
 from lalm.records import Frame, Utterance
@@ -32,15 +32,19 @@ class Config(PluginConfig):
     test_speakers: tuple[str, ...] = Field(
         ("lucas", "nicolas"), description="speakers of the test set, never heard in training"
     )
-    pool_size: PositiveInt | None = Field(200, description="recordings in the training pool, evenly over digits (none: all)")
+    pool_size: PositiveInt | None = Field(
+        200, description="recordings in the training pool, evenly over digits (none: all)"
+    )
     test_size: PositiveInt | None = Field(200, description="recordings in the test set, evenly over digits (none: all)")
 
 
 def read(root: Path, split: str, cfg: Config) -> Iterator[Utterance]:
     """Phrases and pool recordings (`train`), nothing (`dev`), recordings of the test speakers (`test`).
 
-    Raises DataError if there are no recordings, or a test speaker is not among the speakers.
+    Raises DataError if there are no recordings, they cannot be read, or a test speaker is not among the speakers.
     """
+    if not root.is_dir():
+        raise DataError(f"{root}: is not a folder; this corpus is a folder of recordings.")
     folder = root / "audio" if (root / "audio").is_dir() else root
     files = sorted((path, match) for path in folder.iterdir() if (match := _NAME.fullmatch(path.name)))
     files.sort(key=lambda item: (int(item[1][3]), item[0].name))
@@ -59,12 +63,11 @@ def read(root: Path, split: str, cfg: Config) -> Iterator[Utterance]:
     use: Literal["train", "test"] = "test" if is_test else "train"
     chosen = [item for item in files if (item[1][2] in cfg.test_speakers) == is_test]
     size = cfg.test_size if is_test else cfg.pool_size
+    rows = []
     for path, match in chosen[:size]:
         digit = DIGITS[int(match[1])]
-        duration_s = round(info(path).duration_s, 3)
-        yield Utterance(
-            path.stem, digit, path, Frame(digit), speaker=match[2], duration_s=duration_s, split=use, source="recorded"
-        )
+        rows.append(Utterance(path.stem, digit, path, Frame(digit), speaker=match[2], split=use, source="recorded"))
+    yield from with_durations(rows, root)
 
 
 def make_tiny(root: Path, seed: int) -> None:

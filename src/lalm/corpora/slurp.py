@@ -7,6 +7,7 @@ CC BY-NC 4.0. `intent` is not always scenario_action, so both are kept in `meta`
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +17,7 @@ import soundfile
 from pydantic import Field
 
 from lalm.data.manifest import json_lines, resolve
+from lalm.data.recordings import with_durations
 from lalm.errors import DataError
 from lalm.plugins import PluginConfig
 from lalm.records import Frame, Slot, Utterance
@@ -32,7 +34,9 @@ class Config(PluginConfig):
     dev: str | None = Field("devel.jsonl", description="file of the development rows (none: no development set)")
     test: str = Field("test.jsonl", description="file of the test rows")
     audio: str | None = Field(None, description="folder of the recordings, within the corpus (none: text only)")
-    recordings: Literal["headset", "all", "one"] = Field("one", description="which recordings of a sentence: one, all, or headset ones")
+    recordings: Literal["headset", "all", "one"] = Field(
+        "one", description="which recordings of a sentence: one, all, or headset ones"
+    )
     language: str = Field("en", description="language of the rows (MASSIVE uses the same layout)")
 
 
@@ -54,18 +58,32 @@ def read(root: Path, split: str, cfg: Config) -> Iterator[Utterance]:
             problems.append(f"{path}, line {number}: not a SLURP row ({type(error).__name__}: {error}).")
         except DataError as error:
             problems.append(f"{path}, line {number}: {error}")
+    times = Counter(row.id for row in rows)
+    problems += [
+        f"{path}: the id {name!r} stands there {n} times; ids must differ." for name, n in times.items() if n > 1
+    ]
     if problems:
         raise DataError(f"{path}: {len(problems)} problems.", problems)
-    yield from rows
+    yield from with_durations(rows, path)
 
 
 def _rows(root: Path, value: dict[str, Any], split: Any, cfg: Config) -> list[Utterance]:
+    for field in ("sentence", "intent", "scenario", "action"):
+        if not isinstance(value[field], str):
+            raise DataError(f"field '{field}' is {value[field]!r}, a string is needed.")
     words = [token["surface"].lower() for token in value["tokens"]]
     slots = tuple(Slot(e["type"], " ".join(words[i] for i in e["span"])) for e in value["entities"])
     meta = {"scenario": value["scenario"], "action": value["action"], "slurp_id": value["slurp_id"]}
     frame = Frame(value["intent"], slots)
     base = Utterance(
-        str(value["slurp_id"]), value["sentence"], None, frame, language=cfg.language, split=split, source="text", meta=meta
+        str(value["slurp_id"]),
+        value["sentence"],
+        None,
+        frame,
+        language=cfg.language,
+        split=split,
+        source="text",
+        meta=meta,
     )
     if cfg.audio is None:
         return [base]
@@ -76,10 +94,19 @@ def _rows(root: Path, value: dict[str, Any], split: Any, cfg: Config) -> list[Ut
     spoken = []
     for name in names:
         audio, problem = resolve(root / cfg.audio, name, allow_outside=False)
-        if problem or not audio.is_file():
-            raise DataError(problem or f"the recording {audio} is not there.")
+        if problem:
+            raise DataError(problem)
         spoken.append(
-            Utterance(Path(name).stem, value["sentence"], audio, frame, cfg.language, split=split, source="recorded", meta=meta)
+            Utterance(
+                Path(name).stem,
+                value["sentence"],
+                audio,
+                frame,
+                cfg.language,
+                split=split,
+                source="recorded",
+                meta=meta,
+            )
         )
     return [base, *spoken] if split == "train" else spoken
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import numpy as np
 import soundfile
 import soxr
 
+from lalm.data.truncation import cut_reason, is_cut
 from lalm.errors import DataError
 
 
@@ -23,12 +26,17 @@ class AudioInfo:
 
 
 def info(path: Path) -> AudioInfo:
-    """Header of an audio file. Raises DataError (missing, empty, not audio, no samples)."""
+    """Header of an audio file. Raises DataError (missing, empty, not audio, cut off, no samples)."""
     _check_file(path)
+    reason = cut_reason(path)
+    if reason:
+        raise DataError(f"{path}: is cut off: {reason}.")
     try:
         header = soundfile.info(str(path))
     except (soundfile.LibsndfileError, RuntimeError, TypeError) as error:
-        raise DataError(f"{path}: is not audio that can be read ({_reason(error)}). Allowed: WAV, FLAC, OGG, MP3.") from None
+        raise DataError(
+            f"{path}: is not audio that can be read ({_reason(error)}). Allowed: WAV, FLAC, OGG, MP3."
+        ) from None
     if header.frames <= 0 or header.samplerate <= 0:
         raise DataError(f"{path}: holds no samples.")
     return AudioInfo(header.frames / header.samplerate, header.samplerate, header.channels)
@@ -44,11 +52,25 @@ def load(path: Path, sample_rate_hz: int = 16_000) -> np.ndarray:
         samples, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, RuntimeError) as error:
         raise DataError(f"{path}: cannot be decoded to its end ({_reason(error)}); it may be cut off.") from None
-    if len(samples) < 0.98 * expected.duration_s * rate - rate * 0.1:
+    if is_cut(len(samples) / rate, expected.duration_s):
         raise DataError(
             f"{path}: is cut off: its header announces {expected.duration_s:.2f} s, {len(samples) / rate:.2f} s are there."
         )
     return mono(samples, rate, sample_rate_hz, str(path))
+
+
+def check(paths: Iterable[Path]) -> None:
+    """Decode every file to its end. Raises DataError that lists all files that cannot be used, with the reason."""
+    problems = []
+    num_files = 0
+    for path in dict.fromkeys(paths):
+        num_files += 1
+        try:
+            load(path)
+        except DataError as error:
+            problems.append(str(error))
+    if problems:
+        raise DataError(f"{len(problems)} of {num_files} recordings cannot be used.", problems)
 
 
 def mono(samples: np.ndarray, rate_hz: int, sample_rate_hz: int, name: str) -> np.ndarray:
@@ -57,9 +79,13 @@ def mono(samples: np.ndarray, rate_hz: int, sample_rate_hz: int, name: str) -> n
     if samples.ndim == 2:
         samples = samples.mean(axis=1)
     if samples.ndim != 1 or samples.size == 0:
-        raise DataError(f"{name}: holds no samples." if samples.size == 0 else f"{name}: has {samples.ndim} dimensions.")
+        raise DataError(
+            f"{name}: holds no samples." if samples.size == 0 else f"{name}: has {samples.ndim} dimensions."
+        )
     if not np.isfinite(samples).all():
-        raise DataError(f"{name}: holds NaN or infinite samples, {int((~np.isfinite(samples)).sum())} of {samples.size}.")
+        raise DataError(
+            f"{name}: holds NaN or infinite samples, {int((~np.isfinite(samples)).sum())} of {samples.size}."
+        )
     if rate_hz != sample_rate_hz:
         samples = soxr.resample(samples, rate_hz, sample_rate_hz)
     return np.ascontiguousarray(samples, dtype=np.float32)
@@ -74,9 +100,13 @@ def content_hash(path: Path) -> str:
 def _check_file(path: Path) -> None:
     if not path.is_file():
         raise DataError(f"{path}: there is no such file.")
+    if not os.access(path, os.R_OK):
+        raise DataError(f"{path}: may not be read (no permission).")
     if path.stat().st_size == 0:
         raise DataError(f"{path}: is empty (0 bytes).")
 
 
 def _reason(error: Exception) -> str:
-    return str(error).rsplit(": ", 1)[-1].strip().rstrip(".") or type(error).__name__
+    reason = str(error).rsplit(": ", 1)[-1].strip().rstrip(".") or type(error).__name__
+    # libsndfile says this of a file that is there and has nothing in it that it knows
+    return "nothing in it could be decoded" if "does not exist" in reason else reason

@@ -6,6 +6,7 @@ beginning of that order. So 2 % is inside 5 %, whatever the unit of the budget.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from random import Random
@@ -26,7 +27,7 @@ def draw(
 ) -> list[Utterance]:
     """The recordings of a budget: a share (0 to 1), a number of items, or minutes of audio; none of them means all.
 
-    A share is rounded to the nearest item. Raises DataError if there is nothing to draw from, if a budget above zero
+    A share is rounded to the nearest item, half an item up. Raises DataError if there is nothing to draw from, if a budget above zero
     gives no item, if more items are asked for than there are, or if minutes are asked for and durations are not known.
     """
     if share == 0 or items == 0 or minutes == 0:
@@ -40,11 +41,11 @@ def draw(
         return _minutes(ordered, minutes)
     if items is not None and items > len(ordered):
         raise DataError(f"data.speech_items: {items} recordings are asked for and the pool has {len(ordered)}.")
-    number = items if items is not None else round((1.0 if share is None else share) * len(ordered))
+    number = items if items is not None else math.floor((1.0 if share is None else share) * len(ordered) + 0.5)
     if number == 0:
         raise DataError(
-            f"data.speech_share: {share:g} of {len(ordered)} recordings is less than one recording. "
-            f"The smallest share that gives one is {0.5 / len(ordered):.4f}."
+            f"data.speech_share: {share:g} of {len(ordered)} recordings is less than half a recording. "
+            f"One recording is a share of {1 / len(ordered):.3g}; for no recordings at all write 0."
         )
     return ordered[:number]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,9 @@ def parse_row(value: Any, folder: Path, allow_outside: bool) -> tuple[Utterance 
         if got is not None and not isinstance(got, str):
             problems.append(f"field '{field}' is {_shown(got)}, a string is needed.")
             return default
+        if got is not None and any("\ud800" <= letter <= "\udfff" for letter in got):
+            problems.append(f"field '{field}' is {_shown(got)}, which holds half a character (a lone surrogate).")
+            return default
         return got
 
     def one_of(field: str, allowed: tuple[str, ...], default: str | None) -> Any:
@@ -82,7 +86,9 @@ def parse_row(value: Any, folder: Path, allow_outside: bool) -> tuple[Utterance 
     if not words and not audio_name:
         problems.append("has neither 'text' nor 'audio'; at least one is needed.")
     duration = value.get("duration_s")
-    if duration is not None and (isinstance(duration, bool) or not isinstance(duration, int | float) or not duration > 0):
+    if duration is not None and (
+        isinstance(duration, bool) or not isinstance(duration, int | float) or not 0 < duration < math.inf
+    ):
         problems.append(f"field 'duration_s' is {_shown(duration)}, a number of seconds above 0 is needed.")
     meta = value.get("meta", {})
     if not isinstance(meta, dict):
@@ -114,6 +120,8 @@ def parse_row(value: Any, folder: Path, allow_outside: bool) -> tuple[Utterance 
 
 def resolve(folder: Path, name: str, allow_outside: bool) -> tuple[Path, str | None]:
     """The path of a name in a data folder, and what is wrong with it: it must stay inside the folder."""
+    if "\0" in name:
+        return folder, f"{_shown(name)} holds a zero byte; no file can be called that."
     path = folder / name
     inside = not Path(name).is_absolute() and ".." not in Path(name).parts
     if not inside and not allow_outside:
@@ -156,7 +164,9 @@ def _slots(value: Any, problems: list[str]) -> tuple[Slot, ...]:
     for index, item in enumerate(value):
         good = isinstance(item, dict) and isinstance(item.get("type"), str) and isinstance(item.get("value"), str)
         if not good:
-            problems.append(f"field 'slots[{index}]' is {_shown(item)}, an object with strings 'type' and 'value' is needed.")
+            problems.append(
+                f"field 'slots[{index}]' is {_shown(item)}, an object with strings 'type' and 'value' is needed."
+            )
             continue
         slots.append(Slot(item["type"], item["value"]))
     return tuple(slots)
@@ -167,5 +177,5 @@ def _kind(value: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False, default=str)
+    text = json.dumps(value, ensure_ascii=False, default=str).encode("utf-8", "backslashreplace").decode()
     return text if len(text) <= 60 else text[:57] + "..."

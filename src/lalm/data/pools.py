@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from random import Random
+from typing import Any
 
 from lalm import plugins
 from lalm.config import DataSection
@@ -12,6 +13,8 @@ from lalm.data import budget
 from lalm.data.manifest import read_manifest
 from lalm.errors import DataError
 from lalm.records import Utterance
+
+_OTHER_ANSWERS = {"answers", "turns"}  # what question and dialogue rows are labelled with
 
 
 @dataclass(frozen=True)
@@ -34,14 +37,15 @@ def load_pools(data: DataSection) -> LoadedPools:
     training and in test.
     """
     corpus = plugins.load("corpora", data.corpus.name)
-    cfg = plugins.configure(corpus, data.corpus.options, "data.corpus")
+    cfg = plugins.configure(corpus, corpus_options(data), "data.corpus")
     if not data.root.exists():
         raise DataError(f"data.root: {data.root} does not exist, so the corpus '{data.corpus.name}' cannot be read.")
     train, dev, test = (list(corpus.read(data.root, split, cfg)) for split in ("train", "dev", "test"))
-    text = [replace(row, audio=None, source="text") for row in train if row.text and row.source != "synthetic"]
+    text = _text_rows(train)
     recorded = [row for row in train if row.audio is not None and row.source == "recorded"]
     if not text and not recorded:
         raise DataError(f"The corpus '{data.corpus.name}' in {data.root} has no training rows at all.")
+    _check_labelled(train, data)
     budget.check_speakers_apart(recorded, test)
     speech = budget.draw(
         recorded,
@@ -64,6 +68,37 @@ def load_pools(data: DataSection) -> LoadedPools:
         num_pool_speech=len(recorded),
         pool_speech_s=sum(row.duration_s or 0.0 for row in recorded),
     )
+
+
+def corpus_options(data: DataSection) -> dict[str, Any]:
+    """The options of the recipe's corpus; `data.allow_outside_paths` reaches every corpus that has such an option."""
+    options = dict(data.corpus.options)
+    fields = plugins.load("corpora", data.corpus.name).Config.model_fields
+    if data.allow_outside_paths and "allow_outside_paths" in fields:
+        options["allow_outside_paths"] = True
+    return options
+
+
+def _check_labelled(train: Sequence[Utterance], data: DataSection) -> None:
+    """Raises DataError if not one training row says what it means: the label stands in a field of another name, then."""
+    extra = {name for row in train for name in row.meta.get("extra", {})}
+    if extra & _OTHER_ANSWERS or any(row.frame.intent or row.frame.slots for row in train):
+        return
+    hint = f" Fields that are not known: {', '.join(sorted(extra))}." if extra else ""
+    raise DataError(
+        f"{data.root}: none of the {len(train)} training rows has an 'intent' or 'slots', so there is nothing to learn.{hint}"
+    )
+
+
+def _text_rows(train: Sequence[Utterance]) -> list[Utterance]:
+    """The labelled sentences: all written rows, and what was said in recordings unless it stands there in writing."""
+    written = [row for row in train if row.text and row.audio is None]
+    known = {(row.text, row.frame) for row in written}
+    for row in train:
+        if row.text and row.audio is not None and row.source == "recorded" and (row.text, row.frame) not in known:
+            known.add((row.text, row.frame))
+            written.append(replace(row, audio=None, source="text"))
+    return written
 
 
 def _sample(rows: Sequence[Utterance], number: int | None, what: str) -> list[Utterance]:
