@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("manifest", type=Path, nargs="?", help="manifest (none: the test set of the run's own recipe)")
     add.add_argument("--corpus", help="corpus plug-in to read instead of a manifest")
     add.add_argument("--root", type=Path, help="folder of that corpus")
-    add.add_argument("--split", default="test", help="split to answer")
+    add.add_argument("--split", help="train, dev or test (none: all of a manifest, the test split of a corpus)")
     add.add_argument("--out", type=Path, help="predictions file to write")
 
     add = command("score", _score, "score predictions, with intervals")
@@ -217,7 +217,9 @@ def _guarded(run: Callable[[argparse.Namespace], None], args: argparse.Namespace
 
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
             return _fault(error)
-        print(f"lalm: {error.filename or 'the disk'}: {error.strerror}. Nothing was left half-written.", file=sys.stderr)
+        print(
+            f"lalm: {error.filename or 'the disk'}: {error.strerror}. Nothing was left half-written.", file=sys.stderr
+        )
         return 2
     except Exception as error:
         return _fault(error)
@@ -242,5 +244,3 @@ def _fault(error: BaseException) -> int:
 def run() -> None:
     """Entry point of the console script."""
     sys.exit(main())
-
-

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from lalm import plugins
 from lalm.config import EvaluateSection, Recipe, load_recipe
 from lalm.contracts import Model
-from lalm.errors import UserError
+from lalm.errors import UserError, nearest
 from lalm.evaluate.parse import parse_answer
 from lalm.records import Example, Frame, Utterance
 from lalm.rundir import RunDir, write_jsonl
@@ -19,6 +19,8 @@ from lalm.train.log import format_s
 
 if TYPE_CHECKING:
     import numpy as np
+
+SPLITS = ("train", "dev", "test")
 
 
 def predict_rows(
@@ -76,39 +78,61 @@ def load_run(run_folder: Path) -> tuple[Recipe, Model]:
     return recipe, model
 
 
+def with_heard(model: Model, examples: Sequence[Example], rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Predictions rows with what the model heard (`heard`), where it can say so in words: for the word error rate."""
+    heard = getattr(model, "heard", None)
+    words = heard(examples) if heard is not None else [None] * len(rows)
+    return [{**row, **({} if said is None else {"heard": said})} for row, said in zip(rows, words, strict=True)]
+
+
 def predict_run(
     run: Path,
     manifest: Path | None = None,
     corpus: str | None = None,
     root: Path | None = None,
-    split: str = "test",
+    split: str | None = None,
     out: Path | None = None,
 ) -> Path:
-    """Predictions of a run on a manifest, on a corpus, or on the test set of its own recipe; the file written."""
-    from lalm.data.pools import load_pools
+    """Predictions of a run on a manifest, on a corpus, or on the test set of its own recipe; the file written.
+
+    Without `split` every row of a manifest is answered, and the test set of a corpus.
+    Raises UserError before the model is loaded if the run is not finished or there is nothing to answer.
+    """
     from lalm.train.setup import task_examples
 
     folder = RunDir(run).require()
-    recipe, model = load_run(run)
-    rows: Sequence[Utterance]
-    if manifest is not None or corpus is not None:
-        name = corpus or "jsonl"
-        module = plugins.load("corpora", name)
-        where = manifest or root
-        if where is None:
-            raise UserError(f"--corpus {name} needs --root, the folder of the corpus.")
-        given = recipe.data.corpus.options if name == recipe.data.corpus.name else {}
-        rows = list(module.read(where, split, plugins.configure(module, given, "corpus")))
-        if not rows:
-            raise UserError(f"{where}: the split '{split}' holds no rows.")
-        set_name = where.stem
-    else:
-        rows, set_name = load_pools(recipe.data).test, "test"
-        if not rows:
-            raise UserError(f"The recipe of {run} has no test rows. Name a manifest.")
+    recipe = load_recipe(folder.recipe)
+    rows, set_name = _rows_to_answer(recipe, manifest, corpus, root, split)
+    if not rows:
+        where = manifest or root or recipe.data.root
+        raise UserError(f"{where}: the split '{split or 'test'}' holds no rows. Name another with --split.")
+    _, model = load_run(run)
+    examples = task_examples(recipe, rows)
     target = out or folder.predictions(set_name)
-    write_jsonl(target, predict_rows(model, task_examples(recipe, rows), recipe.evaluate))
+    write_jsonl(target, with_heard(model, examples, predict_rows(model, examples, recipe.evaluate)))
     return target
+
+
+def _rows_to_answer(
+    recipe: Recipe, manifest: Path | None, corpus: str | None, root: Path | None, split: str | None
+) -> tuple[Sequence[Utterance], str]:
+    """The rows and what the set is called. Raises UserError for a corpus without a folder or a split that is none."""
+    from lalm.data.pools import load_pools
+
+    if split is not None and split not in SPLITS:
+        raise UserError(f"--split {split}: there is no such split.{nearest(split, SPLITS)}")
+    if manifest is None and corpus is None and root is None and split in (None, "test"):
+        return load_pools(recipe.data).test, "test"
+    name = corpus or ("jsonl" if manifest is not None else recipe.data.corpus.name)
+    where = manifest or root or (recipe.data.root if name == recipe.data.corpus.name else None)
+    if where is None:
+        raise UserError(f"--corpus {name} needs --root, the folder of the corpus.")
+    module = plugins.load("corpora", name)
+    given = recipe.data.corpus.options if name == recipe.data.corpus.name else {}
+    cfg = plugins.configure(module, given, "corpus")
+    wanted = SPLITS if split is None and corpus is None else (split or "test",)
+    rows = [row for one in wanted for row in module.read(where, one, cfg)]
+    return rows, where.stem if split in (None, "test") else f"{where.stem}-{split}"
 
 
 class Understander:
@@ -122,30 +146,30 @@ class Understander:
         """From a finished run folder. Raises UserError naming what is missing."""
         return cls(*load_run(Path(run)))
 
-    def __call__(self, audio: str | Path | np.ndarray, sample_rate_hz: int = 16_000) -> Frame:
+    def __call__(self, recording: str | Path | np.ndarray, sample_rate_hz: int = 16_000) -> Frame:
         """The frame of a recording: a path, or samples [num_samples] (or [num_samples, channels]) in -1..1.
 
+        `sample_rate_hz` is that of the samples; a file says its own.
         Raises DataError for unreadable audio. An answer that cannot be parsed is a frame without an intent.
         """
         import tempfile
 
-        import numpy as np
         import soundfile
 
+        from lalm.data import audio
         from lalm.train.setup import task_examples
 
+        if isinstance(recording, str | Path):
+            samples = audio.load(Path(recording))
+        else:
+            samples = audio.mono(recording, sample_rate_hz, 16_000, "the recording")
         with tempfile.TemporaryDirectory() as folder:
-            if isinstance(audio, np.ndarray):
-                path = Path(folder) / "audio.wav"
-                soundfile.write(path, audio, sample_rate_hz, subtype="FLOAT")
-            else:
-                path = Path(audio)
-            example = task_examples(self._recipe, [Utterance(id=path.name, audio=path)])
-            answer = self._model.generate(
-                example, self._recipe.evaluate.max_new_tokens, self._recipe.evaluate.num_beams
-            )[0]
-        frame: Frame | None = parse_answer(answer)[0]
-        return frame or Frame(None)
+            # a file of its own, since what was prepared of a recording is kept by its path while the model lives
+            path = Path(folder) / "recording.wav"
+            soundfile.write(path, samples, 16_000, subtype="FLOAT")
+            examples = task_examples(self._recipe, [Utterance(id=path.name, audio=path, source="recorded")])
+            row = predict_rows(self._model, examples, self._recipe.evaluate, quiet=True)[0]
+        return Frame.from_json(row["prediction"]) if row["prediction"] is not None else Frame(None)
 
 
 def scores_of(rows: Sequence[Mapping[str, Any]], cfg: EvaluateSection) -> dict[str, Any]:

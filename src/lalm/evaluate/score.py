@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -17,7 +16,15 @@ from lalm.evaluate import stats
 from lalm.records import Frame, Reading, Status
 from lalm.rundir import write_json
 
-DEFAULT_METRICS = ("intent_accuracy", "entity_f1", "slu_f1", "exact_match", "command_acceptance")
+DEFAULT_METRICS = (
+    "intent_accuracy",
+    "entity_f1",
+    "slu_f1",
+    "exact_match",
+    "command_acceptance",
+    "extra_slots",
+    "wer",
+)
 STATUSES: tuple[Status, ...] = get_args(Status)
 
 
@@ -36,7 +43,7 @@ def score_rows(
         value = low = high = None
         if found:
             counts = np.array(found, dtype=float)
-            value, low, high = map(_known, stats.interval(counts, metric.reduce, num_resamples, seed))
+            value, low, high = map(stats.known, stats.interval(counts, metric.reduce, num_resamples, seed))
             totals[name] = counts.sum(axis=0).tolist()
         values[name] = {"value": value, "low": low, "high": high, "n": len(found)}
     read = {status: sum(row["status"] == status for row in rows) for status in STATUSES}
@@ -46,10 +53,6 @@ def score_rows(
 def _counts(rows: Iterable[Mapping[str, Any]], metric: ModuleType) -> list[tuple[float, ...] | None]:
     """Counts of each row; None where the metric does not apply."""
     return [metric.count(*readings(row)) for row in rows]
-
-
-def _known(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def readings(row: Mapping[str, Any]) -> tuple[Reading, Reading]:
@@ -149,7 +152,7 @@ def compare_runs(first: Sequence[Path], second: Sequence[Path], metric_name: str
         sides.append(members)
     if any(counts.shape[1] == 0 for side in sides for counts in side):
         return {"difference": None, "low": None, "high": None, "verdict": "undecided"}
-    result = {name: _known(value) for name, value in stats.paired_difference(sides[0], sides[1], metric.reduce).items()}
+    result = stats.paired_difference(sides[0], sides[1], metric.reduce)
     return {**result, "verdict": stats.verdict(result["low"], result["high"], metric.HIGHER_IS_BETTER)}
 
 
@@ -174,7 +177,7 @@ def score_command(
         return scores
     if predictions is None:
         raise DataError("lalm score needs a predictions file, or --corpus slurp with --gold and --predictions.")
-    names = tuple(metrics.split(",")) if metrics else DEFAULT_METRICS
+    names = tuple(name.strip() for name in metrics.split(",")) if metrics else DEFAULT_METRICS
     return score_predictions(predictions, names, out)
 
 

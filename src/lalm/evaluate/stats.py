@@ -46,8 +46,8 @@ def interval(counts: np.ndarray, reduce: Reduce, num_resamples: int, seed: int) 
 
 def paired_difference(
     first: Sequence[np.ndarray], second: Sequence[np.ndarray], reduce: Reduce, num_resamples: int = 4000, seed: int = 0
-) -> dict[str, float]:
-    """`difference` first - second with its 95 % interval `low`, `high` over utterances.
+) -> dict[str, float | None]:
+    """`difference` first - second with its 95 % interval `low`, `high` over utterances; None where not defined.
 
     Each side is one or more runs (seeds) over the same utterances, as counts [items, num_counts]; a side's value is
     the mean over its runs. The same utterances are drawn for all runs, so the interval says how far other utterances
@@ -60,11 +60,16 @@ def paired_difference(
             for side in (first, second)
         ]
     low, high = _percentiles(drawn[0] - drawn[1])
-    return {"difference": plain[0] - plain[1], "low": low, "high": high}
+    return {"difference": known(plain[0] - plain[1]), "low": known(low), "high": known(high)}
+
+
+def known(value: float) -> float | None:
+    """The value, or None for NaN: what JSON can hold."""
+    return value if math.isfinite(value) else None
 
 
 def verdict(low: float | None, high: float | None, higher_is_better: bool) -> str:
-    """`better`, `worse` or `undecided` for the first side of a difference with this interval."""
+    """`better`, `worse` or `undecided` for the first side of a difference with this interval (None: not defined)."""
     if low is None or high is None or low <= 0 <= high:
         return "undecided"
     return "better" if (low > 0) == higher_is_better else "worse"

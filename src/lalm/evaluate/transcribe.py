@@ -29,7 +29,11 @@ def transcribe(files: Sequence[Path], connector: str | None = None) -> list[str]
     if connector is not None:
         module = plugins.load("connectors", connector)
         if not getattr(module, "HEARS_WORDS", False):
-            able = [name for name in plugins.names("connectors") if getattr(plugins.load("connectors", name), "HEARS_WORDS", False)]
+            able = [
+                name
+                for name in plugins.names("connectors")
+                if getattr(plugins.load("connectors", name), "HEARS_WORDS", False)
+            ]
             raise ConfigError(f"--connector {connector}: hands on vectors, not words. Allowed: {', '.join(able)}.")
     model = backbone.load(plugins.configure(backbone, options, "backbone"))
     return [" / ".join(model.module.connector.transcripts(model.prepared([file]))[0].split("\n")) for file in files]
