@@ -1,35 +1,70 @@
-"""Gathers the runs of a study into `results.json` (docs/formats.md): cells, references, comparisons."""
+"""Gathers the runs of a study into `results.json` (docs/formats.md): cells, references, comparisons.
+
+Besides what the format asks for it holds what the report needs and cannot know on another machine: curves (seeds
+averaged), facts about metrics and schemes, the command, and which recordings were copied as examples.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lalm import plugins
 from lalm.data.pools import load_pools
-from lalm.evaluate.score import compare_runs
+from lalm.records import Pools
 from lalm.rundir import RunDir, read_json, write_json
+from lalm.study.answers import Answers
+from lalm.study.curves import curves
+from lalm.study.examples import keep_examples
 from lalm.study.plan import Run, Study
 
 
 def collect(out: Path, study: Study, todo: Sequence[Run]) -> dict[str, Any]:
-    """Read every run's scores and write `results.json`."""
+    """Read every run's scores, copy the examples' recordings and write `results.json`."""
     full = load_pools(todo[0].recipe.data)
+    order = [choice.name for choice in study.schemes]
+    todo = sorted(
+        todo, key=lambda run: (run.role, order.index(run.scheme) if run.scheme in order else -1, run.share, run.seed)
+    )
     cells = [_cell(out, run) for run in todo if run.role == "cell"]
     references = [{"name": "cascade", **_cell(out, run)} for run in todo if run.role == "cascade"]
     references += _oracle(out, todo)
+    answers = Answers(out)
+    drawn = curves(cells, references, study.primary_metric, answers)
     results = {
         "title": study.title,
         "question": study.question,
         "primary_metric": study.primary_metric,
-        "pool": {"num_speech": full.num_pool_speech, "speech_s": round(full.pool_speech_s, 1)},
+        "pool": {
+            "num_speech": full.num_pool_speech,
+            "speech_s": round(full.pool_speech_s, 1),
+            "num_text": len(full.text),
+        },
         "test": {"num": len(full.test)},
+        "made": {
+            "command": " ".join(["lalm", *sys.argv[1:]]),
+            "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        },
+        "metrics": {name: _metric_facts(name) for name in cells[0]["metrics"]} if cells else {},
+        "schemes": {run.scheme: plugins.summary("schemes", run.scheme) for run in todo},
         "cells": cells,
         "references": references,
-        "comparisons": list(_comparisons(out, study, todo)),
+        "curves": drawn,
+        "comparisons": list(_comparisons(drawn, study.primary_metric, answers)),
+        "examples": keep_examples(out, drawn, study.primary_metric, answers),
     }
     write_json(out / "results.json", results)
     return results
+
+
+def _metric_facts(name: str) -> dict[str, Any]:
+    return {
+        "higher_is_better": plugins.load("metrics", name).HIGHER_IS_BETTER,
+        "summary": plugins.summary("metrics", name),
+    }
 
 
 def _cell(out: Path, run: Run) -> dict[str, Any]:
@@ -42,6 +77,7 @@ def _cell(out: Path, run: Run) -> dict[str, Any]:
         "speech_share": run.share,
         "num_speech": info["num_speech"],
         "num_text": info["num_text"],
+        "uses_text": _uses_text(run),
         "synthetic": bool(info["num_synthetic"] and run.recipe.scheme.options.get("synthetic_passes")),
         "speech_passes": run.recipe.scheme.options.get("speech_passes"),
         "seed": run.seed,
@@ -55,6 +91,13 @@ def _cell(out: Path, run: Run) -> dict[str, Any]:
     }
 
 
+def _uses_text(run: Run) -> bool:
+    """Whether the scheme trains on text, so that without recordings it is text only."""
+    scheme = plugins.load("schemes", run.recipe.scheme.name)
+    stages = scheme.plan(plugins.configure(scheme, run.recipe.scheme.options, "scheme"), Pools(1, 1, 1))
+    return any(stage.passes.get("text", 0) > 0 for stage in stages)
+
+
 def _oracle(out: Path, todo: Sequence[Run]) -> list[dict[str, Any]]:
     """Gold transcripts read by each run, else one row that says why not."""
     rows = []
@@ -62,42 +105,47 @@ def _oracle(out: Path, todo: Sequence[Run]) -> list[dict[str, Any]]:
         path = RunDir(out / "runs" / run.name).scores("oracle_text")
         if run.role == "cell" and path.is_file():
             scores = read_json(path)
-            rows.append({**_cell(out, run), "name": "oracle_text", "metrics": scores["metrics"], "status": scores["status"]})
+            rows.append(
+                {**_cell(out, run), "name": "oracle_text", "metrics": scores["metrics"], "status": scores["status"]}
+            )
     if rows:
         return rows
     reason = "the test recordings have no transcripts" if any(r.role == "cell" for r in todo) else "no runs"
     return [{"name": "oracle_text", "metrics": None, "reason": reason}]
 
 
-def _comparisons(out: Path, study: Study, todo: Sequence[Run]) -> Iterable[dict[str, Any]]:
-    """Paired differences in the primary metric, seeds averaged: schemes at each share, each against text only, and the
-    best run of each share against the cascade there."""
-    groups: dict[tuple[str, str, float], list[Run]] = {}
-    for run in todo:
-        groups.setdefault((run.role, run.scheme if run.role == "cell" else "cascade", run.share), []).append(run)
-    cells = {key: members for key, members in groups.items() if key[0] == "cell"}
-    text = next((key for key in cells if key[1] == "text_only"), None)
-    pairs = []
-    for share in sorted({key[2] for key in cells}):
-        here = [key for key in cells if key[2] == share]
-        pairs += [(a, b) for i, a in enumerate(here) for b in here[i + 1 :]]
-        if text is not None:
-            pairs += [(key, text) for key in here if key != text]
-        cascade = ("cascade", "cascade", share)
-        if cascade in groups:
-            pairs += [(key, cascade) for key in here]
-    for a, b in dict.fromkeys(pairs):
-        files = [[RunDir(out / "runs" / run.name).predictions("test") for run in groups[key]] for key in (a, b)]
-        yield {
-            "a": _label(a),
-            "b": _label(b),
-            "a_runs": [f"runs/{run.name}" for run in groups[a]],
-            "b_runs": [f"runs/{run.name}" for run in groups[b]],
-            "speech_share": a[2],
-            "metric": study.primary_metric,
-            **compare_runs(files[0], files[1], study.primary_metric),
-        }
+def _comparisons(drawn: Sequence[Mapping[str, Any]], metric: str, answers: Answers) -> Iterable[dict[str, Any]]:
+    """Paired differences in the primary metric, seeds averaged: schemes at each share with each other, with text only,
+    and with the cascade there."""
+    points = [(curve, point) for curve in drawn for point in curve["points"] if not point.get("borrowed")]
+    cells = [(curve, point) for curve, point in points if curve["role"] == "cell"]
+    cascades = [(curve, point) for curve, point in points if curve["role"] == "cascade"]
+    texts = [(curve, point) for curve, point in cells if curve["scheme"] == "text_only" and point["speech_share"] == 0]
+    for share in sorted({point["speech_share"] for _, point in cells}):
+        here = [pair for pair in cells if pair[1]["speech_share"] == share]
+        pairs = [(a, b) for i, a in enumerate(here) for b in here[i + 1 :]]
+        if share > 0:
+            pairs += [(a, _like(a, texts)) for a in here if texts]
+        pairs += [(a, b) for b in cascades if b[1]["speech_share"] == share for a in here]
+        for a, b in pairs:
+            yield {
+                "a": _label(*a),
+                "b": _label(*b),
+                "a_runs": a[1]["runs"],
+                "b_runs": b[1]["runs"],
+                "speech_share": share,
+                "metric": metric,
+                **answers.compare(a[1]["runs"], b[1]["runs"], metric),
+            }
 
 
-def _label(key: tuple[str, str, float]) -> str:
-    return f"{key[1]} {key[2] * 100:g} %"
+def _like(
+    side: tuple[Mapping[str, Any], Any], texts: Sequence[tuple[Mapping[str, Any], Any]]
+) -> tuple[Mapping[str, Any], Any]:
+    """The text-only point of the same tuner, connector and synthetic speech, else the first."""
+    keys = ("tuner", "connector", "synthetic")
+    return next((text for text in texts if all(text[0][key] == side[0][key] for key in keys)), texts[0])
+
+
+def _label(curve: Mapping[str, Any], point: Mapping[str, Any]) -> str:
+    return f"{curve['label']} {point['speech_share'] * 100:g} %"

@@ -1,0 +1,71 @@
+"""The predictions of a study's runs, read once, as counts per utterance: for averages, intervals and paired tests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lalm import plugins
+from lalm.errors import DataError
+from lalm.evaluate import stats
+from lalm.evaluate.score import read_predictions, readings
+from lalm.rundir import RunDir
+
+_NUM_RESAMPLES = 1000
+
+
+class Answers:
+    """Answers of runs, named by their path within the study folder; every run must hold the same utterances."""
+
+    def __init__(self, out: Path) -> None:
+        self._out = out
+        self._rows: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        self._counts: dict[tuple[str, str, str], np.ndarray] = {}
+        self._draws: dict[tuple[str, str, str], np.ndarray] = {}
+        self._ids: dict[str, list[str]] = {}
+
+    def path(self, run: str, name: str = "test") -> Path:
+        """The predictions file of a run on a set."""
+        return RunDir(self._out / run).predictions(name)
+
+    def rows(self, run: str, name: str = "test") -> list[dict[str, Any]]:
+        """Predictions rows by id. Raises DataError for bad rows, or other utterances than the first run's."""
+        if (run, name) not in self._rows:
+            path = self.path(run, name)
+            rows = sorted(read_predictions(path), key=lambda row: row["id"])
+            ids = [row["id"] for row in rows]
+            if ids != self._ids.setdefault(name, ids):
+                raise DataError(f"{path}: holds other utterances than the other runs; they cannot be compared.")
+            self._rows[run, name] = rows
+        return self._rows[run, name]
+
+    def counts(self, run: str, metric: str, name: str = "test") -> np.ndarray:
+        """Counts of a metric per utterance [utterances, num_counts]; zeros where the metric does not apply."""
+        if (run, metric, name) not in self._counts:
+            module = plugins.load("metrics", metric)
+            found = [module.count(*readings(row)) for row in self.rows(run, name)]
+            width = next((len(counts) for counts in found if counts is not None), 1)
+            self._counts[run, metric, name] = np.array([counts or (0.0,) * width for counts in found], dtype=float)
+        return self._counts[run, metric, name]
+
+    def resample(self, runs: Sequence[str], metric: str, name: str = "test") -> np.ndarray:
+        """Mean value over runs in each draw of utterances [resamples]; every call uses the same draws."""
+        return np.mean([self._drawn(run, metric, name) for run in runs], axis=0)
+
+    def _drawn(self, run: str, metric: str, name: str) -> np.ndarray:
+        key = (run, metric, name)
+        if key not in self._draws:
+            reduce = plugins.load("metrics", metric).reduce
+            with np.errstate(invalid="ignore", divide="ignore"):
+                self._draws[key] = np.asarray(reduce(stats.resampled(self.counts(*key), _NUM_RESAMPLES, seed=0)))
+        return self._draws[key]
+
+    def compare(self, first: Sequence[str], second: Sequence[str], metric: str) -> dict[str, Any]:
+        """Paired difference of two sides (runs averaged) on the test set, with its interval and verdict."""
+        module = plugins.load("metrics", metric)
+        sides = [[self.counts(run, metric) for run in side] for side in (first, second)]
+        result = stats.paired_difference(sides[0], sides[1], module.reduce)
+        return {**result, "verdict": stats.verdict(result["low"], result["high"], module.HIGHER_IS_BETTER)}
