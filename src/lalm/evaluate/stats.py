@@ -16,7 +16,7 @@ Reduce = Callable[[np.ndarray], np.ndarray]
 _MAX_DRAWN = 4_000_000  # numbers held at once while resampling (32 MB)
 
 
-def _resampled(counts: np.ndarray, num_resamples: int, seed: int) -> np.ndarray:
+def resampled(counts: np.ndarray, num_resamples: int, seed: int) -> np.ndarray:
     """Counts summed over each resample of the items [num_resamples, num_counts]; the same draw for the same seed."""
     num_items = len(counts)
     rng = np.random.default_rng(seed)
@@ -40,7 +40,7 @@ def interval(counts: np.ndarray, reduce: Reduce, num_resamples: int, seed: int) 
     """Value, low and high (95 %) of a metric from its counts [items, num_counts]; NaN where it is not defined."""
     with np.errstate(invalid="ignore", divide="ignore"):
         value = float(reduce(counts.sum(axis=0)))
-        low, high = _percentiles(reduce(_resampled(counts, num_resamples, seed)))
+        low, high = _percentiles(reduce(resampled(counts, num_resamples, seed)))
     return value, low, high
 
 
@@ -56,7 +56,7 @@ def paired_difference(
     with np.errstate(invalid="ignore", divide="ignore"):
         plain = [float(np.mean([reduce(counts.sum(axis=0)) for counts in side])) for side in (first, second)]
         drawn = [
-            np.mean([reduce(_resampled(counts, num_resamples, seed)) for counts in side], axis=0)
+            np.mean([reduce(resampled(counts, num_resamples, seed)) for counts in side], axis=0)
             for side in (first, second)
         ]
     low, high = _percentiles(drawn[0] - drawn[1])
