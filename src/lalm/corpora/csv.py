@@ -10,12 +10,13 @@ import csv
 import io
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import soundfile
 from pydantic import Field
 
+from lalm.data.labelled import SPLITS, Split
 from lalm.data.manifest import resolve
 from lalm.data.recordings import with_durations
 from lalm.data.slots import slots_from_text
@@ -26,12 +27,6 @@ from lalm.records import Frame, Slot, Utterance
 from lalm.rundir import write_text
 
 LICENCE = "as stated by the owner of the table"
-Split = Literal["train", "dev", "test"]
-_SPLITS: dict[str, Split] = {
-    **{name: name for name in get_args(Split)},
-    **dict.fromkeys(("training", "pool"), "train"),
-    **dict.fromkeys(("devel", "development", "valid", "val", "validation"), "dev"),
-}
 _COLUMNS = ("id", "text", "audio", "intent", "slots", "language", "speaker", "duration_s", "split")
 _EXTENSIONS = (".csv", ".tsv")
 
@@ -214,9 +209,9 @@ def _duration(value: str | None, columns: dict[str, str], problems: list[str]) -
 
 
 def _split(value: str | None, columns: dict[str, str], problems: list[str]) -> Split:
-    split = _SPLITS.get((value or "train").lower())
+    split = SPLITS.get((value or "train").lower())
     if split is None:
-        problems.append(f"column '{columns['split']}': is {value!r}; allowed: {', '.join(sorted(_SPLITS))}.")
+        problems.append(f"column '{columns['split']}': is {value!r}; allowed: {', '.join(sorted(SPLITS))}.")
     return split or "train"
 
 

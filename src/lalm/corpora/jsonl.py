@@ -50,7 +50,7 @@ def make_tiny(root: Path, seed: int) -> None:
     """Six texts and four recordings of noise in one manifest."""
     rng = np.random.default_rng(seed)
     (root / "audio").mkdir(parents=True, exist_ok=True)
-    rows = []
+    rows: list[Utterance] = []
     for index, (intent, place) in enumerate(
         (i, p) for i in ("light_on", "light_off") for p in ("kitchen", "hall", "attic")
     ):
@@ -59,18 +59,8 @@ def make_tiny(root: Path, seed: int) -> None:
         rows.append(Utterance(f"t{index}", text=words, frame=frame, split="train"))
         if index < 4:
             audio = root / "audio" / f"{index}.wav"
-            soundfile.write(audio, 0.1 * rng.standard_normal(6400 + 800 * index), 16_000)
-            split = "train" if index < 2 else "test"
-            rows.append(
-                Utterance(
-                    f"s{index}",
-                    words,
-                    audio,
-                    frame,
-                    speaker=f"speaker-{index}",
-                    duration_s=0.4,
-                    split=split,
-                    source="recorded",
-                )
-            )
+            num_samples = 6400 + 800 * index
+            soundfile.write(audio, 0.1 * rng.standard_normal(num_samples), 16_000)
+            spoken = Utterance(f"s{index}", words, audio, frame, source="recorded", duration_s=num_samples / 16_000)
+            rows.append(replace(spoken, speaker=f"speaker-{index}", split="train" if index < 2 else "test"))
     write_manifest(root / "manifest.jsonl", rows)

@@ -115,7 +115,7 @@ def make_tiny(root: Path, seed: int) -> None:
     """Four sentences a file, one recording of noise each."""
     rng = np.random.default_rng(seed)
     (root / "audio").mkdir(parents=True, exist_ok=True)
-    sentences = (
+    sentences: tuple[tuple[str, str, str, list[tuple[str, list[int]]]], ...] = (
         ("wake me at seven", "alarm", "set", [("time", [3])]),
         ("play some jazz", "play", "music", [("music_genre", [2])]),
         ("what is the weather in rome", "weather", "query", [("place_name", [5])]),

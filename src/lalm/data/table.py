@@ -92,10 +92,11 @@ def decode(path: Path) -> str:
 
 def _lines(path: Path, delimiter: str, quote: str | None) -> Iterator[tuple[int, list[str]]]:
     """First line number and cells of each row that is not empty."""
-    quoting = csv.QUOTE_NONE if quote is None else csv.QUOTE_MINIMAL
-    reader = csv.reader(
-        io.StringIO(decode(path), newline=""), delimiter=delimiter, quotechar=quote or '"', quoting=quoting, strict=True
-    )
+    stream = io.StringIO(decode(path), newline="")
+    if quote is None:
+        reader = csv.reader(stream, delimiter=delimiter, quoting=csv.QUOTE_NONE, strict=True)
+    else:
+        reader = csv.reader(stream, delimiter=delimiter, quotechar=quote, strict=True)
     start = 1
     try:
         for cells in reader:
