@@ -15,6 +15,7 @@ from typing import Any
 from lalm.records import Frame, Slot, Status
 
 _MAX_CUTS = 64  # finished parts that are tried, the last first
+_MAX_DEPTH = 8  # an answer has three brackets open at most
 
 
 def parse_answer(raw: str) -> tuple[Frame | None, Status]:
@@ -108,6 +109,8 @@ def _candidates(raw: str) -> Iterator[str]:
             continue
         elif character in "{[":
             closing.append("}" if character == "{" else "]")
+            if len(closing) > _MAX_DEPTH:
+                break
         elif character in "}]":
             if closing.pop() != character:
                 break
