@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import re
 import resource
 import subprocess
 import sys
@@ -17,13 +18,23 @@ from typing import Any
 from lalm import plugins
 from lalm.config import Recipe, config_hash
 from lalm.contracts import Model
+from lalm.data.audio import content_hash
 from lalm.data.pools import LoadedPools
 from lalm.errors import ConfigError, DataError
 from lalm.records import Example, Pools, Stage, Utterance
 from lalm.rundir import RunDir, write_json
 
-# the most restrictive first: what a result made from several sources may be used for
-_RESTRICTIVENESS = ("non-commercial", "nc", "gemma", "sharealike", "by-sa", "gpl", "by", "apache", "mit", "cc0")
+# the most restrictive first: what a result made from several sources may be used for; "" stands for what is not known
+_RESTRICTIVENESS = (
+    r"\bnc\b|non-?commercial",
+    r"\bgemma\b",
+    "",
+    r"\bsa\b|share-?alike|\bl?a?gpl",
+    r"\bcc[ -]by\b",
+    r"\bapache",
+    r"\bmit\b|\bbsd\b",
+    r"\bcc0\b|public domain",
+)
 
 
 def make_examples(recipe: Recipe, pools: LoadedPools) -> dict[str, list[Example]]:
@@ -52,7 +63,9 @@ def plan(recipe: Recipe, examples: Mapping[str, Sequence[Example]]) -> list[Stag
     if any(stage.passes.get("text", 0) > 0 for stage in stages) and not examples["text"]:
         raise DataError(f"The scheme {recipe.scheme.name} trains on text and the corpus has no labelled training text.")
     if any(stage.passes.get("synthetic", 0) > 0 for stage in stages) and not examples["synthetic"]:
-        raise ConfigError("scheme.synthetic_passes is above 0 and data.synthetic names no manifest of synthetic speech.")
+        raise ConfigError(
+            "scheme.synthetic_passes is above 0 and data.synthetic names no manifest of synthetic speech."
+        )
     return stages
 
 
@@ -74,7 +87,7 @@ def attach(recipe: Recipe, model: Model) -> tuple[list[str], Any]:
     tuner = plugins.load("tuners", recipe.tuner.name)
     torch.manual_seed(recipe.train.seed)
     trainable = tuner.attach(model, recipe.train.groups, plugins.configure(tuner, recipe.tuner.options, "tuner"))
-    base = {key: value for key, value in model.identity.items() if key != "connector"}
+    base = {key: value for key, value in model.identity.items() if not key.startswith("connector")}
     trains_connector = any("connector" in group or "audio" in group for group in recipe.train.groups)
     return trainable, [
         base if not trains_connector else dict(model.identity),
@@ -103,10 +116,12 @@ def finish(
     run: RunDir, recipe: Recipe, model: Model, pools: LoadedPools, counts: Mapping[str, Any], started: float
 ) -> None:
     """The finished weights and `run.json`, which is written last: a folder without it is not a finished run."""
-    from lalm.train.checkpoint import save_trained
+    from lalm.train.checkpoint import save_adapter
 
-    save_trained(model, run.adapter)
-    write_json(run.info, {**provenance(recipe, model, pools), **counts, "seconds": round(time.monotonic() - started, 1)})
+    save_adapter(run, model)
+    write_json(
+        run.info, {**provenance(recipe, model, pools), **counts, "seconds": round(time.monotonic() - started, 1)}
+    )
 
 
 def provenance(recipe: Recipe, model: Model, pools: LoadedPools) -> dict[str, Any]:
@@ -114,9 +129,9 @@ def provenance(recipe: Recipe, model: Model, pools: LoadedPools) -> dict[str, An
     values = recipe.model_dump(mode="json")
     licences = {**model.identity.get("licences", {}), f"corpus {recipe.data.corpus.name}": corpus_licence(recipe)}
     return {
-        "licences": dict(sorted(licences.items(), key=lambda item: _restrictiveness(item[1]))),
+        "licences": dict(sorted(licences.items(), key=lambda item: restrictiveness(item[1]))),
         "config_hash": config_hash(values),
-        "data_hash": config_hash([[r.id, r.text, r.frame.to_json()] for r in (*pools.text, *pools.speech)]),
+        "data_hash": data_hash(pools),
         "model": {key: value for key, value in model.identity.items() if key != "licences"},
         "num_text": len(pools.text),
         "num_speech": len(pools.speech),
@@ -134,14 +149,20 @@ def provenance(recipe: Recipe, model: Model, pools: LoadedPools) -> dict[str, An
     }
 
 
+def data_hash(pools: LoadedPools) -> str:
+    """Names the training rows: words, labels and the recordings themselves."""
+    rows = (*pools.text, *pools.speech, *pools.synthetic)
+    return config_hash([[row.id, row.text, row.frame.to_json(), row.audio and content_hash(row.audio)] for row in rows])
+
+
 def corpus_licence(recipe: Recipe) -> str:
     """The licence that the corpus plug-in states."""
     return str(getattr(plugins.load("corpora", recipe.data.corpus.name), "LICENCE", "not stated"))
 
 
-def _restrictiveness(licence: str) -> int:
-    text = licence.lower()
-    return next((i for i, word in enumerate(_RESTRICTIVENESS) if word in text), len(_RESTRICTIVENESS))
+def restrictiveness(licence: str) -> int:
+    known = (i for i, pattern in enumerate(_RESTRICTIVENESS) if pattern and re.search(pattern, licence.lower()))
+    return next(known, _RESTRICTIVENESS.index(""))
 
 
 def _own_version() -> str:
