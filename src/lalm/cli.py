@@ -98,9 +98,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _demo(args: argparse.Namespace) -> None:
+    from lalm.report.build import build_report
     from lalm.study.demo import demo
 
-    _done(demo(args.out))
+    _done(build_report([demo(args.out)]))
 
 
 def _init(args: argparse.Namespace) -> None:
@@ -154,9 +155,10 @@ def _align(args: argparse.Namespace) -> None:
 
 
 def _study(args: argparse.Namespace) -> None:
+    from lalm.report.build import build_report
     from lalm.study.run import run_study
 
-    _done(run_study(args.study, args.out, args.override))
+    _done(build_report([run_study(args.study, args.out, args.override)]))
 
 
 def _report(args: argparse.Namespace) -> None:

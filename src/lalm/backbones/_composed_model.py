@@ -26,7 +26,7 @@ from transformers import DynamicCache
 
 from lalm.backbones import _stack
 from lalm.backbones._encoder import AudioEncoder
-from lalm.data.cache import PreparedCache
+from lalm.data.cache import PreparedCache, version
 from lalm.errors import DataError, ModelError
 from lalm.records import Example
 
@@ -36,14 +36,18 @@ IGNORE = -100
 
 @dataclass(frozen=True)
 class Row:
-    """One example as pieces: tokens before the input, the input (tokens or prepared audio), tokens after, answer."""
+    """One example as pieces: tokens before the input, the input (tokens or prepared audio), tokens after, answer.
+
+    `path` is the recording that `audio` was prepared from.
+    """
 
     before: list[int]
     text: list[int]
     audio: Mapping[str, np.ndarray] | None
+    path: Path | None
     after: list[int]
     answer: list[int]
-    key: str  # hash of all of these
+    key: str  # hash of all of these but the path
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,15 @@ class Batch:
     prefix: list[int]
     rows: tuple[Row, ...]
 
+    def decoded_prompts(self, tokenizer: Any) -> list[str]:
+        """What stands before the answers, in words; a recording stands as `[audio]`."""
+        return [
+            tokenizer.decode(self.prefix + row.before + row.text)
+            + ("[audio]" if row.audio is not None else "")
+            + tokenizer.decode(row.after)
+            for row in self.rows
+        ]
+
     def decoded_labels(self, tokenizer: Any) -> list[str]:
         """What the loss is taken on, in words."""
         return [tokenizer.decode(row.answer) for row in self.rows]
@@ -61,12 +74,30 @@ class Batch:
 class ComposedModule(nn.Module):
     """The parts, and the forward pass that every use shares."""
 
+    audio_encoder: Any  # AudioEncoder | None
+    connector: Any  # contracts.ConnectorModule
+    llm: Any
+
     def __init__(self, encoder: AudioEncoder | None, connector: nn.Module, llm: nn.Module) -> None:
         super().__init__()
         self.audio_encoder = encoder
         self.connector = connector
         self.llm = llm
         self._kept = _stack.KeptStates()
+        self._encoder_learned = False
+
+    def train(self, mode: bool = True) -> ComposedModule:
+        """Only parts that are trained are put into training mode: what is frozen hears without dropout."""
+        super().train(mode)
+        for part in self._below:
+            if not any(parameter.requires_grad for parameter in part.parameters()):
+                part.eval()
+        return self
+
+    @property
+    def _below(self) -> list[nn.Module]:
+        """The parts below the language model."""
+        return [part for part in (self.audio_encoder, self.connector) if part is not None]
 
     @property
     def device(self) -> torch.device:
@@ -77,11 +108,11 @@ class ComposedModule(nn.Module):
         vectors = self._audio_vectors(rows)
         pieces, labels = [], []
         table = self.llm.get_input_embeddings()
-        for row, audio in zip(rows, vectors, strict=True):
+        for row, heard in zip(rows, vectors, strict=True):
             answer = row.answer if with_answers else []
             head = torch.tensor(row.before + row.text, dtype=torch.long, device=self.device)
             tail = torch.tensor(row.after + answer, dtype=torch.long, device=self.device)
-            parts = [table(head), *([] if audio is None else [audio]), table(tail)]
+            parts = [table(head), *([] if heard is None else [heard]), table(tail)]
             piece = torch.cat([part.to(table.weight.dtype) for part in parts])
             pieces.append(piece)
             label = torch.full((len(piece),), IGNORE, dtype=torch.long, device=self.device)
@@ -101,20 +132,33 @@ class ComposedModule(nn.Module):
         spoken = [index for index, row in enumerate(rows) if row.audio is not None]
         result: list[Tensor | None] = [None] * len(rows)
         if spoken:
-            vectors, mask = self.connector([rows[index].audio for index in spoken])
+            items = [rows[index].audio for index in spoken]
+            if self._hears_anew():
+                frames, frame_mask = self.audio_encoder.frames([rows[index].path for index in spoken])
+                items = self.connector.hand_on(frames, frame_mask)
+            vectors, mask = self.connector(items)
             for position, index in enumerate(spoken):
                 result[index] = vectors[position][mask[position]]
         return result
+
+    def _hears_anew(self) -> bool:
+        """Whether the encoder is being trained, or was: what was prepared of a recording before is out of date then."""
+        encoder = self.audio_encoder
+        if encoder is not None and any(parameter.requires_grad for parameter in encoder.parameters()):
+            self._encoder_learned = True
+        return self._encoder_learned
 
     def prefix_cache(self, prefix: Sequence[int], num_rows: int) -> DynamicCache | None:
         """Keys and values of the shared prefix, expanded (not copied) over the rows; gradients flow through."""
         if not prefix:
             return None
         ids = torch.tensor([list(prefix)], dtype=torch.long, device=self.device)
-        once = self.llm.model(input_ids=ids, use_cache=True).past_key_values
-        layers = [(layer.keys, layer.values) for layer in once.layers]
+        once = DynamicCache(config=self.llm.config)
+        self.llm.model(input_ids=ids, **_stack.with_cache(self.llm.model, once))
+        layers: list[Any] = list(once.layers)
         return DynamicCache(
-            [(k.expand(num_rows, -1, -1, -1), v.expand(num_rows, -1, -1, -1)) for k, v in layers], self.llm.config
+            [(one.keys.expand(num_rows, -1, -1, -1), one.values.expand(num_rows, -1, -1, -1)) for one in layers],
+            self.llm.config,
         )
 
     def hidden(self, embeddings: Tensor, mask: Tensor, cache: DynamicCache | None, start: int) -> Tensor:
@@ -126,8 +170,7 @@ class ComposedModule(nn.Module):
             inputs_embeds=embeddings,
             attention_mask=torch.cat([seen, mask], dim=1).long(),
             position_ids=positions,
-            past_key_values=cache,
-            use_cache=cache is not None,
+            **_stack.with_cache(self.llm.model, cache),
         ).last_hidden_state
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -162,10 +205,10 @@ class ComposedModule(nn.Module):
 
     def _num_fixed_layers(self) -> int:
         """Lower layers whose output for a row cannot change; 0 while anything below them is trained."""
-        below = [part for part in (self.audio_encoder, self.connector) if part is not None]
-        if not _stack.supports(self.llm) or any(p.requires_grad for part in below for p in part.parameters()):
+        if not _stack.supports(self.llm) or any(p.requires_grad for part in self._below for p in part.parameters()):
             return 0
-        return _stack.num_frozen_layers(self.llm)
+        number = _stack.num_frozen_layers(self.llm)
+        return number if number < self._depth else 0  # nothing is trained: not worth keeping
 
     def _above_fixed_layers(self, batch: Batch, frozen: int) -> tuple[Tensor, Tensor]:
         """Last hidden states [B, L, D] and labels [B, L], the fixed layers taken from what was kept."""
@@ -174,7 +217,7 @@ class ComposedModule(nn.Module):
         prefix_key = f"{frozen}/{hash(start)}/prefix"
         missing = self._kept.missing(keys)
         with torch.no_grad():
-            if missing or self._kept.missing([prefix_key]):
+            if missing or (batch.prefix and self._kept.missing([prefix_key])):
                 rows = [batch.rows[index] for index in missing] or list(batch.rows[:1])
                 embeddings, mask, _ = self.embed(rows, with_answers=True)
                 prefix, states = _stack.run_layers(self.llm, 0, frozen, self._prefix(batch.prefix), embeddings, mask)
@@ -189,7 +232,9 @@ class ComposedModule(nn.Module):
         mask = torch.arange(rows_in.shape[1], device=self.device)[None] < lengths[:, None]
         labels = torch.full(mask.shape, IGNORE, dtype=torch.long, device=self.device)
         for index, row in enumerate(batch.rows):
-            labels[index, lengths[index] - len(row.answer) : lengths[index]] = torch.tensor(row.answer, device=self.device)
+            labels[index, lengths[index] - len(row.answer) : lengths[index]] = torch.tensor(
+                row.answer, device=self.device
+            )
         _, states = _stack.run_layers(self.llm, frozen, self._depth, prefix, rows_in, mask)
         return self.llm.model.norm(states), labels
 
@@ -200,8 +245,8 @@ class ComposedModel:
     def __init__(
         self,
         encoder: AudioEncoder | None,
-        connector: nn.Module,
-        llm: nn.Module,
+        connector: Any,
+        llm: Any,
         tokenizer: Any,
         *,
         identity: Mapping[str, Any],
@@ -217,16 +262,21 @@ class ComposedModel:
             parameter.requires_grad_(False)
         self._cache = cache or PreparedCache(None)
         self._templates: dict[str, tuple[list[int], list[int]]] = {}
-        self._rows: dict[Example, Row] = {}
+        self._rows: dict[tuple[Example, Any], Row] = {}
         self._end_of_turn = self._find_end_of_turn()
 
     # -- parts ---------------------------------------------------------------------------------------------------
 
     def groups(self) -> dict[str, tuple[str, ...]]:
-        """Group -> names of its modules within `module`."""
-        found: dict[str, list[str]] = {"audio_encoder": [], "connector": ["connector"]}
-        if self.module.audio_encoder is not None:
-            found["audio_encoder"] = ["audio_encoder"]
+        """Group -> names of its modules within `module`; empty where no gradient arrives.
+
+        A connector that hands on words (it has `transcripts`) cuts the gradient to itself and to the encoder.
+        """
+        found: dict[str, list[str]] = {"audio_encoder": [], "connector": []}
+        if not hasattr(self.module.connector, "transcripts"):
+            found["connector"] = ["connector"]
+            if self.module.audio_encoder is not None and hasattr(self.module.connector, "hand_on"):
+                found["audio_encoder"] = ["audio_encoder"]
         for group in ("llm.attention", "llm.mlp", "llm.embeddings", "llm.norms"):
             found[group] = []
         for name, part in self.module.llm.named_modules():
@@ -264,28 +314,47 @@ class ComposedModel:
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def row(self, example: Example) -> Row:
-        """The pieces of one example; made once."""
-        if example not in self._rows:
-            self._rows[example] = self._make_row(example)
-        return self._rows[example]
+        """The pieces of one example; made once, and again if its recording was written anew.
+
+        Raises DataError that names the row: unreadable or too long audio, more positions than the language model has.
+        """
+        key = (example, version(example.audio) if example.audio is not None else None)
+        if key not in self._rows:
+            try:
+                self._rows[key] = self._make_row(example)
+            except DataError as error:
+                raise DataError(f"Row '{example.id}': {error}") from None
+        return self._rows[key]
 
     def _make_row(self, example: Example) -> Row:
         before, after = self._template(example.instruction)
         answer = [*self._ids(example.answer), self._end_of_turn]
         text: list[int] = []
-        audio: Mapping[str, np.ndarray] | None = None
+        heard: Mapping[str, np.ndarray] | None = None
+        digest = hashlib.sha256()
         if example.audio is not None:
-            audio = self.prepared([example.audio])[0]
+            heard = self.prepared([example.audio])[0]
+            digest.update(repr([self.identity.get(key) for key in ("connector", "connector_options")]).encode())
+            for name, array in sorted(heard.items()):
+                digest.update(name.encode())
+                digest.update(np.ascontiguousarray(array).tobytes())
         elif example.text is not None:
             rng = Random(int(hashlib.sha256(example.id.encode()).hexdigest()[:8], 16))
             text = self._ids(self.module.connector.as_heard(example.text, rng))
         else:
-            raise DataError(f"The row '{example.id}' has neither text nor audio.")
-        digest = hashlib.sha256(repr((before, text, after, answer)).encode())
-        for name, array in sorted((audio or {}).items()):
-            digest.update(name.encode())
-            digest.update(np.ascontiguousarray(array).tobytes())
-        return Row(before, text, audio, after, answer, digest.hexdigest()[:16])
+            raise DataError("it has neither text nor audio.")
+        digest.update(repr((before, text, after, answer)).encode())
+        row = Row(before, text, heard, example.audio, after, answer, digest.hexdigest()[:16])
+        length, most = len(before) + self._length(row), self.module.llm.config.max_position_embeddings
+        if length > most:
+            raise DataError(
+                f"it takes {length} positions and the language model has {most}. Shorten it; nothing is cut."
+            )
+        return row
+
+    def _length(self, row: Row) -> int:
+        vectors = 0 if row.audio is None else self.module.connector.num_vectors(row.audio)
+        return len(row.text) + vectors + len(row.after) + len(row.answer)
 
     def batch(self, examples: Sequence[Example]) -> Batch:
         """Rows with their longest common beginning taken out."""
@@ -298,9 +367,7 @@ class ComposedModel:
 
     def num_tokens(self, example: Example) -> int:
         """Positions of a row after the shared prefix, for batching rows of like length."""
-        row = self.row(example)
-        audio = 0 if row.audio is None else self.module.connector.num_vectors(row.audio)
-        return len(row.text) + audio + len(row.after) + len(row.answer)
+        return self._length(self.row(example))
 
     def content(self, example: Example) -> str:
         """Hash of a row's pieces: tokens, prepared audio, answer."""
@@ -348,9 +415,9 @@ class ComposedModel:
         self, prefix: list[int], embeddings: Tensor, mask: Tensor, max_new_tokens: int, _: int
     ) -> list[list[int]]:
         """Batched greedy search; rows that have ended leave the batch."""
-        llm, (num_rows, length) = self.module.llm, mask.shape
-        start = len(prefix)
-        cache = self.module.prefix_cache(prefix, num_rows) or DynamicCache(config=llm.config)
+        llm, num_rows, start = self.module.llm, len(mask), len(prefix)
+        cache = self.module.prefix_cache(prefix, num_rows)
+        cache = DynamicCache(config=llm.config) if cache is None else cache
         states = self.module.hidden(embeddings, mask, cache, start)
         lengths = mask.sum(dim=1)
         last = states[torch.arange(num_rows), lengths - 1]
@@ -375,8 +442,7 @@ class ComposedModel:
                 input_ids=tokens[:, None],
                 attention_mask=seen.long(),
                 position_ids=positions[:, None],
-                past_key_values=cache,
-                use_cache=True,
+                **_stack.with_cache(llm.model, cache),
             ).last_hidden_state[:, -1]
             positions = positions + 1
         return answers
@@ -403,7 +469,7 @@ class ComposedModel:
         return [ids.tolist() for ids in output]
 
 
-def _common_prefix(lists: Sequence[Sequence[int]]) -> list[int]:
+def _common_prefix(lists: Sequence[list[int]]) -> list[int]:
     first, last = min(lists), max(lists)
     length = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
     return list(first[:length])

@@ -32,7 +32,9 @@ class AudioEncoder(nn.Module):
     encoder's output after its final norm. Several taps stand side by side along the width.
     """
 
-    def __init__(self, encoder: nn.Module, feature_extractor: Any, taps: Sequence[int] | None = None) -> None:
+    encoder: Any
+
+    def __init__(self, encoder: Any, feature_extractor: Any, taps: Sequence[int] | None = None) -> None:
         super().__init__()
         self.encoder = encoder
         self.feature_extractor = feature_extractor
@@ -106,4 +108,3 @@ class AudioEncoder(nn.Module):
                 hidden = encoder.layers[number](hidden, attention)
                 hidden = hidden[0] if isinstance(hidden, tuple) else hidden
         return torch.cat(tapped, dim=-1)
-

@@ -7,20 +7,38 @@ same in every epoch, so it is kept.
 
 from __future__ import annotations
 
+import inspect
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import cache
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 FAMILIES = ("llama", "qwen2", "qwen3")  # plain causal attention and rotary positions in every layer
 MAX_KEPT_BYTES = 4 * 2**30
 
 
-def supports(llm: nn.Module) -> bool:
+def supports(llm: Any) -> bool:
     """Whether layers of this model can be run one by one here."""
     config = llm.config
-    return config.model_type in FAMILIES and not getattr(config, "use_sliding_window", False)
+    return (
+        config.model_type in FAMILIES
+        and config._attn_implementation == "sdpa"  # others do not take a mask of true and false
+        and not getattr(config, "use_sliding_window", False)
+    )
+
+
+@cache
+def _cache_name(module: Any) -> str:
+    """What the installed transformers calls a module's key-value cache: `past_key_values`, later renamed."""
+    return "cache" if "cache" in inspect.signature(module.forward).parameters else "past_key_values"
+
+
+def with_cache(module: Any, kept: object) -> dict[str, object]:
+    """The arguments that make a layer or a model read and write the key-value cache `kept` (None: none)."""
+    return {_cache_name(module.__class__): kept, "use_cache": kept is not None}
 
 
 class _Record:
@@ -46,7 +64,7 @@ class _Before:
 
 
 def run_layers(
-    llm: nn.Module, first: int, last: int, prefix: Tensor | None, rows: Tensor, mask: Tensor
+    llm: Any, first: int, last: int, prefix: Tensor | None, rows: Tensor, mask: Tensor
 ) -> tuple[Tensor | None, Tensor]:
     """Layers `first` to `last` (excluded) over prefix [1, P, D] and rows [B, L, D] with mask [B, L] (True = real).
 
@@ -59,25 +77,26 @@ def run_layers(
     attention = torch.cat([seen, causal[None, None] & mask[:, None, None, :]], dim=-1)
     positions = torch.arange(start, start + length, device=mask.device)[None]
     turn = llm.model.rotary_emb(rows, positions)
-    prefix_turn = None if prefix is None else llm.model.rotary_emb(prefix, torch.arange(start, device=mask.device)[None])
+    prefix_turn = (
+        None if prefix is None else llm.model.rotary_emb(prefix, torch.arange(start, device=mask.device)[None])
+    )
     for layer in llm.model.layers[first:last]:
         before = None
         if prefix is not None:
             record = _Record()
-            prefix = layer(prefix, position_embeddings=prefix_turn, past_key_values=record, use_cache=True)
+            prefix = layer(prefix, position_embeddings=prefix_turn, **with_cache(layer, record))
             before = _Before(record, num_rows)
         rows = layer(
             rows,
             attention_mask=attention,
             position_ids=positions,
             position_embeddings=turn,
-            past_key_values=before,
-            use_cache=before is not None,
+            **with_cache(layer, before),
         )
     return prefix, rows
 
 
-def num_frozen_layers(llm: nn.Module) -> int:
+def num_frozen_layers(llm: Any) -> int:
     """How many layers from the bottom on hold no trained weight; 0 if the embeddings below them are trained."""
     if any(parameter.requires_grad for parameter in llm.get_input_embeddings().parameters()):
         return 0
@@ -100,6 +119,8 @@ class KeptStates:
 
     def put(self, key: str, state: Tensor) -> None:
         """Keep a row's states."""
+        if key in self._states:
+            self._bytes -= self._states[key].numel() * self._states[key].element_size()
         self._states[key] = state
         self._bytes += state.numel() * state.element_size()
 

@@ -34,7 +34,10 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|im_end|>", additional_special_tokens=special[:1]
+        tokenizer_object=tokenizer,
+        eos_token="<|im_end|>",
+        pad_token="<|im_end|>",
+        additional_special_tokens=special[:1],
     )
     fast.chat_template = CHAT_TEMPLATE
     return fast
@@ -89,5 +92,15 @@ def tiny_model(connector: PluginChoice, seed: int) -> ComposedModel:
     options = configure(module, connector.options if name == connector.name else {}, "backbone.connector")
     built = module.build(encoder.width, llm.config.hidden_size, options)
     return ComposedModel(
-        encoder, built, llm, tokenizer, identity={"backbone": "tiny", "connector": name, "seed": seed, "licences": {}}
+        encoder,
+        built,
+        llm,
+        tokenizer,
+        identity={
+            "backbone": "tiny",
+            "connector": name,
+            "connector_options": options.model_dump(mode="json"),
+            "seed": seed,
+            "licences": {},
+        },
     )

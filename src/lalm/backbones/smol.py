@@ -7,20 +7,20 @@ Licences: Whisper base MIT, SmolLM2-135M-Instruct Apache-2.0.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from lalm.backbones._composed_model import ComposedModel
-from lalm.backbones._encoder import AudioEncoder
-from lalm.backbones._tiny import tiny_model
 from lalm.config import PluginChoice
 from lalm.data.cache import PreparedCache
-from lalm.models import smol
-from lalm.models.fetch import lalm_home
 from lalm.plugins import PluginConfig, configure
 from lalm.plugins import load as load_plugin
 from lalm.rundir import read_json
+
+if TYPE_CHECKING:
+    from lalm.backbones._composed_model import ComposedModel
+
+# torch and transformers are imported when a model is asked for: a recipe is checked without them
 
 
 class Config(PluginConfig):
@@ -35,6 +35,12 @@ class Config(PluginConfig):
 
 def load(cfg: Config) -> ComposedModel:
     """The model with the connector of `cfg`. Raises ModelError if the weights cannot be had."""
+    from lalm.backbones._composed_model import ComposedModel
+    from lalm.backbones._encoder import AudioEncoder
+    from lalm.backbones._tiny import tiny_model
+    from lalm.models import smol
+    from lalm.models.fetch import lalm_home
+
     if cfg.tiny:
         return tiny_model(cfg.connector, cfg.seed)
     folder = smol.smol_folder()
@@ -59,10 +65,13 @@ def load(cfg: Config) -> ComposedModel:
 
 def identity(folder: Path, cfg: Config) -> dict[str, Any]:
     """Names, hashes and licences for run.json."""
+    from lalm.models import smol
+
     artifacts = read_json(folder / smol.MARKER)["artifacts"]
     return {
         "backbone": "smol",
-        "connector": cfg.connector.model_dump(mode="json"),
+        "connector": cfg.connector.name,
+        "connector_options": cfg.connector.options,
         "artifacts": artifacts,
         "licences": {one["title"]: one["licence"] for one in artifacts.values()},
     }
@@ -70,4 +79,6 @@ def identity(folder: Path, cfg: Config) -> dict[str, Any]:
 
 def make_tiny(seed: int) -> ComposedModel:
     """The same classes with small random weights."""
+    from lalm.backbones._tiny import tiny_model
+
     return tiny_model(PluginChoice(name="mlp"), seed)

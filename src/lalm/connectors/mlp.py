@@ -22,7 +22,9 @@ from lalm.plugins import PluginConfig
 class Config(PluginConfig):
     """Options of the perceptron."""
 
-    stack: PositiveInt = Field(5, description="encoder frames a vector (50 frames a second: 5 gives 10 vectors a second)")
+    stack: PositiveInt = Field(
+        5, description="encoder frames a vector (50 frames a second: 5 gives 10 vectors a second)"
+    )
     seed: int = Field(0, description="seed of the initial weights")
 
 
@@ -44,13 +46,17 @@ class MlpConnector(nn.Module):
 
     def prepare(self, frames: Tensor, frame_mask: Tensor) -> list[dict[str, np.ndarray]]:
         """The encoder frames of each item [frames, audio_width], float32."""
-        return [{"frames": f[m].float().cpu().numpy()} for f, m in zip(frames, frame_mask, strict=True)]
+        return [{"frames": item["frames"].float().cpu().numpy()} for item in self.hand_on(frames, frame_mask)]
+
+    def hand_on(self, frames: Tensor, frame_mask: Tensor) -> list[dict[str, Tensor]]:
+        """As `prepare`, with gradients: for training the encoder too."""
+        return [{"frames": f[m]} for f, m in zip(frames, frame_mask, strict=True)]
 
     def num_vectors(self, item: Mapping[str, np.ndarray]) -> int:
         """Stacked frames, the last one padded with zeros."""
         return -(-len(item["frames"]) // self.stack)
 
-    def forward(self, prepared: Sequence[Mapping[str, np.ndarray]]) -> tuple[Tensor, Tensor]:
+    def forward(self, prepared: Sequence[Mapping[str, np.ndarray | Tensor]]) -> tuple[Tensor, Tensor]:
         """Vectors [batch, length, text_width] and mask [batch, length]."""
         weight = self.project[0].weight
         stacked = []

@@ -19,13 +19,22 @@ Prepared = Mapping[str, np.ndarray]
 BATCH_SIZE = 8
 
 
+def version(path: Path) -> tuple[int, int, int] | None:
+    """Changes when a file is written anew: its i-node, size in bytes and time of change; None if it is not there."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
 class PreparedCache:
     """Arrays per recording, in memory and (unless `folder` is None) on disk."""
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
         self._memory: dict[tuple[str, str], Prepared] = {}
-        self._hashes: dict[Path, str] = {}
+        self._hashes: dict[tuple[Path, object], str] = {}
 
     def get(
         self, paths: Sequence[Path], compute: Callable[[Sequence[Path]], list[Prepared]], fingerprint: str
@@ -45,9 +54,10 @@ class PreparedCache:
         return [self._memory[key] for key in keys]
 
     def _hash(self, path: Path) -> str:
-        if path not in self._hashes:
-            self._hashes[path] = audio.content_hash(path)
-        return self._hashes[path]
+        key = (path, version(path))
+        if key not in self._hashes:
+            self._hashes[key] = audio.content_hash(path)
+        return self._hashes[key]
 
     def _file(self, key: tuple[str, str]) -> Path | None:
         return None if self._folder is None else self._folder / key[0] / key[1][:2] / f"{key[1]}.npz"

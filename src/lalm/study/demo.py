@@ -10,5 +10,5 @@ STUDY = Path(__file__).with_name("demo.yaml")
 
 
 def demo(out: Path) -> Path:
-    """Run the shipped study into `out`; the path of the report."""
+    """Run the shipped study into the folder `out`, which is returned."""
     return run_study(STUDY, out)

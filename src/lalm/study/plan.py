@@ -45,7 +45,7 @@ class Study(BaseModel):
     primary_metric: str = Field(description="the metric of curves, comparisons and conclusions")
     cascade: Reference | None = Field(None, description="the cascade reference (none: left out)")
     oracle_text: bool = Field(True, description="also read the test transcripts, where there are any")
-    workers: PositiveInt | None = Field(None, description="runs at a time (none: one a core, as memory allows)")
+    workers: PositiveInt | None = Field(None, description="runs at a time (none: one a core, at most four)")
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,14 @@ class Run:
 def load_study(path: Path, assignments: Sequence[str] = ()) -> tuple[Study, Path]:
     """The study of a file and the folder that its relative paths start from. Raises ConfigError with every problem."""
     study = plugins.parse(Study, override(read_yaml(path), assignments), str(path))
-    wrong = [share for share in study.speech_shares if not 0 <= share <= 1]
-    if wrong or not study.speech_shares:
-        raise ConfigError(f"{path}: speech_shares must be shares between 0 and 1, not {list(study.speech_shares)}.")
+    for key, shares in [
+        ("speech_shares", study.speech_shares),
+        *((f"only_at.{k}", v) for k, v in study.only_at.items()),
+    ]:
+        if not shares or not all(0 <= share <= 1 for share in shares):
+            raise ConfigError(f"{path}: {key} must be shares between 0 and 1, not {list(shares)}.")
+    if not study.seeds or not study.schemes:
+        raise ConfigError(f"{path}: {'schemes' if study.seeds else 'seeds'} is empty; a study needs at least one.")
     known = {choice.name for choice in study.schemes}
     for name in study.only_at:
         if name not in known:
@@ -83,17 +88,41 @@ def runs(study: Study, base: Path) -> list[Run]:
     else:
         values, folder = dict(study.recipe), base
     result = []
+    plugins.add_roots([folder / path for path in values.get("plugins", ())])
+    labels = _labels(study.schemes)
     for seed in study.seeds:
-        for choice in study.schemes:
+        for choice, label in zip(study.schemes, labels, strict=True):
             for share in _shares(study, choice.name):
-                result.append(_run(values, folder, "cell", choice, share, seed, None))
+                result.append(_run(values, folder, "cell", choice, label, share, seed, None))
         if study.cascade is not None:
             result += _cascade_runs(study, values, folder, seed)
+    if not result:
+        raise ConfigError("The study asks for no run: its schemes need recordings and speech_shares holds 0 alone.")
+    metrics = result[0].recipe.evaluate.metrics
+    if study.primary_metric not in metrics:
+        raise ConfigError(
+            f"primary_metric: '{study.primary_metric}' is none of the recipe's evaluate.metrics."
+            f"{nearest(study.primary_metric, metrics)}"
+        )
     names = [run.name for run in result]
     doubled = sorted({name for name in names if names.count(name) > 1})
     if doubled:
         raise ConfigError(f"The study asks for the same run twice: {', '.join(doubled)}.")
     return sorted(result, key=lambda run: (run.prefix is None, run.role == "cascade"))
+
+
+def _labels(schemes: Sequence[PluginChoice]) -> list[str]:
+    """A name for each choice: the scheme's, and the options that set it apart from others of the same scheme."""
+    options = []
+    for choice in schemes:
+        module = plugins.load("schemes", choice.name)
+        options.append(plugins.configure(module, choice.options, f"schemes.{choice.name}").model_dump(mode="json"))
+    result = []
+    for choice, own in zip(schemes, options, strict=True):
+        others = [other for one, other in zip(schemes, options, strict=True) if one.name == choice.name]
+        apart = [f"{key}_{value}" for key, value in own.items() if any(other[key] != value for other in others)]
+        result.append("-".join([choice.name, *apart]))
+    return result
 
 
 def _shares(study: Study, scheme: str) -> tuple[float, ...]:
@@ -109,12 +138,15 @@ def _cascade_runs(study: Study, values: Mapping[str, Any], folder: Path, seed: i
     chosen = [choice for choice in study.schemes if choice.name == study.cascade.scheme]
     if not chosen:
         names = [choice.name for choice in study.schemes]
-        raise ConfigError(f"cascade.scheme: '{study.cascade.scheme}' is none of the study's schemes.{nearest(study.cascade.scheme, names)}")
+        raise ConfigError(
+            f"cascade.scheme: '{study.cascade.scheme}' is none of the study's schemes.{nearest(study.cascade.scheme, names)}"
+        )
     text = next((choice for choice in study.schemes if choice.name == "text_only"), PluginChoice(name="text_only"))
     connector = study.cascade.connector.model_dump(mode="json")
     result = []
     for share in study.speech_shares:
-        result.append(_run(values, folder, "cascade", chosen[0] if share else text, share, seed, connector))
+        choice = chosen[0] if share else text
+        result.append(_run(values, folder, "cascade", choice, choice.name, share, seed, connector))
     return result
 
 
@@ -123,11 +155,14 @@ def _run(
     folder: Path,
     role: Role,
     scheme: PluginChoice,
+    label: str,
     share: float,
     seed: int,
     connector: Mapping[str, Any] | None,
 ) -> Run:
-    data = {k: v for k, v in values.get("data", {}).items() if k not in ("speech_share", "speech_items", "speech_minutes")}
+    data = {
+        k: v for k, v in values.get("data", {}).items() if k not in ("speech_share", "speech_items", "speech_minutes")
+    }
     backbone = values.get("backbone", "smol")
     backbone = {"name": backbone} if isinstance(backbone, str) else dict(backbone)
     if connector is not None:
@@ -140,9 +175,24 @@ def _run(
         "train": {**values.get("train", {}), "seed": seed},
     }
     recipe = parse_recipe(merged, folder, "recipe")
-    name = "-".join([*(["cascade"] if role == "cascade" else []), scheme.name, f"{share * 100:g}", f"s{seed}"])
+    _refuse_leaks(recipe)
+    name = "-".join([*(["cascade"] if role == "cascade" else []), label, f"{share * 100:g}", f"s{seed}"])
     prefix = _shared_prefix(recipe)
     return Run(name, role, scheme.name, share, seed, recipe, prefix)
+
+
+def _refuse_leaks(recipe: Recipe) -> None:
+    """Raises ConfigError for settings that choose by a development set: its recordings would come on top of the budget."""
+    chosen = [
+        f"train.{name}"
+        for name in ("metric_for_best_model", "early_stopping_patience", "eval_steps")
+        if getattr(recipe.train, name) is not None
+    ]
+    if chosen:
+        raise ConfigError(
+            f"recipe: a study trains for fixed epochs and judges the last weights, so that no recording is used beyond "
+            f"the budget. Take out {' and '.join(chosen)}."
+        )
 
 
 def _shared_prefix(recipe: Recipe) -> str | None:

@@ -9,62 +9,83 @@ from pathlib import Path
 from lalm import plugins
 from lalm.config import Recipe, to_yaml
 from lalm.contracts import Model
-from lalm.data.pools import LoadedPools, load_pools
+from lalm.data.pools import LoadedPools, check_recordings, load_pools
 from lalm.errors import ConfigError, UserError
-from lalm.evaluate.predict import predict_rows
+from lalm.evaluate.predict import predict_rows, with_heard
 from lalm.evaluate.score import score_rows
 from lalm.rundir import RunDir, write_text
-from lalm.train.loop import fit
+from lalm.study.lock import in_use
 from lalm.train.setup import attach, finish, load_model, make_examples, plan, task_examples, write_labels
 
 
 def train(recipe: Recipe, out: Path, resume: bool = False, quiet: bool = False) -> RunDir:
-    """Train what the recipe says into the folder `out`.
+    """Train what the recipe says into the folder `out`; a run that is finished already is left as it is.
 
-    Raises UserError for a folder that already holds another run, an empty pool, or anything wrong with data or model.
+    Raises UserError for a folder that holds something else or is in use, an empty pool, or anything wrong with data or
+    model; the folder is written to only when all of that is right.
     """
-    run = open_run(recipe, out, resume)
+    run = RunDir(out)
+    check_folder(run, recipe, resume)
+    if run.info.is_file():
+        return run
     started = time.monotonic()
     pools = load_pools(recipe.data)
+    check_recordings(pools)
     examples = make_examples(recipe, pools)
     stages = plan(recipe, examples)
     model = load_model(recipe)
     trainable, identity = attach(recipe, model)
-    write_labels(run, pools)
+    from lalm.train.loop import fit  # torch; not needed to refuse a recipe or data that are wrong
+
     evaluate, higher = dev_evaluation(recipe, model, pools)
-    result = fit(
-        model,
-        trainable,
-        stages,
-        examples,
-        recipe.train,
-        run,
-        identity=identity,
-        resume=resume,
-        evaluate=evaluate,
-        higher_is_better=higher,
-        quiet=quiet,
-    )
-    finish(run, recipe, model, pools, {"steps": result.steps, "answer_tokens": result.answer_tokens}, started)
+    with in_use(out):
+        write_text(run.recipe, to_yaml(recipe))
+        write_labels(run, pools)
+        result = fit(
+            model,
+            trainable,
+            stages,
+            examples,
+            recipe.train,
+            run,
+            identity=identity,
+            resume=resume,
+            evaluate=evaluate,
+            higher_is_better=higher,
+            quiet=quiet,
+        )
+        counts = {
+            "steps": result.steps,
+            "answer_tokens": result.answer_tokens,
+            "best_step": result.best_step,
+            "stopped_early": result.stopped_early,
+        }
+        finish(run, recipe, model, pools, counts, started)
     return run
 
 
-def dev_evaluation(recipe: Recipe, model: Model, pools: LoadedPools) -> tuple[Callable[[], Mapping[str, float]] | None, bool]:
-    """A function that gives the dev metrics, or None if there is no dev set; and the direction of the chosen metric."""
-    chosen = recipe.train.metric_for_best_model
-    if not pools.dev:
-        if chosen or recipe.train.early_stopping_patience:
-            raise ConfigError(
-                "train.metric_for_best_model and early_stopping_patience need a development set, and the corpus has none."
-            )
-        return None, True
+def dev_evaluation(
+    recipe: Recipe, model: Model, pools: LoadedPools
+) -> tuple[Callable[[], Mapping[str, float]] | None, bool]:
+    """A function that gives the dev metrics, or None if none is asked for; and the direction of the chosen metric.
+
+    Raises ConfigError if one is asked for without a dev set, or early stopping without a metric to watch.
+    """
+    chosen, patience = recipe.train.metric_for_best_model, recipe.train.early_stopping_patience
+    if patience is not None and chosen is None:
+        raise ConfigError(
+            "train.early_stopping_patience needs train.metric_for_best_model, the metric that it watches."
+        )
     if chosen is None and recipe.train.eval_steps is None:
         return None, True
+    if not pools.dev:
+        key = "metric_for_best_model" if chosen else "eval_steps"
+        raise ConfigError(f"train.{key} needs a development set, and the corpus has none.")
     names = tuple(dict.fromkeys([*recipe.evaluate.metrics, *([chosen] if chosen else [])]))
     dev = task_examples(recipe, pools.dev)
 
     def evaluate() -> dict[str, float]:
-        rows = predict_rows(model, dev, recipe.evaluate, quiet=True)
+        rows = with_heard(model, dev, predict_rows(model, dev, recipe.evaluate, quiet=True))
         scores = score_rows(rows, names, num_resamples=1, seed=0)["metrics"]
         return {name: scores[name]["value"] for name in names if scores[name]["value"] is not None}
 
@@ -72,18 +93,15 @@ def dev_evaluation(recipe: Recipe, model: Model, pools: LoadedPools) -> tuple[Ca
     return evaluate, higher
 
 
-def open_run(recipe: Recipe, out: Path, resume: bool) -> RunDir:
-    """The run folder, with the resolved recipe in it."""
-    run = RunDir(out)
-    text = to_yaml(recipe)
+def check_folder(run: RunDir, recipe: Recipe, resume: bool) -> None:
+    """Raises UserError if the run folder is none, holds another run, or holds this one and it is not to be resumed."""
+    out = run.root
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; a run needs a folder.")
     if run.recipe.is_file():
-        if run.recipe.read_text(encoding="utf-8") != text:
+        if run.recipe.read_text(encoding="utf-8") != to_yaml(recipe):
             raise UserError(f"{out} already holds a run of another recipe. Choose another folder with --out.")
         if not resume:
             raise UserError(f"{out} already holds this run. Go on with --resume, or choose another folder with --out.")
-    elif any(out.iterdir()) if out.is_dir() else False:
+    elif out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir()):
         raise UserError(f"{out} is not empty and holds no run. Choose another folder with --out.")
-    write_text(run.recipe, text)
-    return run

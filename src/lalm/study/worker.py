@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 import sys
+import threading
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from lalm.config import load_recipe
+from lalm.config import Recipe, load_recipe
+from lalm.contracts import Model
 from lalm.data.pools import load_pools
 from lalm.errors import UserError
-from lalm.evaluate.predict import predict_rows, scores_of
+from lalm.evaluate.predict import predict_rows, scores_of, with_heard
 from lalm.records import Example
 from lalm.rundir import RunDir, write_json, write_jsonl
+from lalm.train.checkpoint import load_trained
 from lalm.train.loop import fit
 from lalm.train.setup import attach, finish, load_model, make_examples, plan, task_examples, write_labels
 
@@ -53,48 +59,67 @@ class SharedStages:
 
 
 def work(study: Path, name: str, oracle_text: bool) -> None:
-    """Train and judge the run `name`; its folder holds the recipe already. Done when `scores/test.json` stands."""
+    """Train and judge the run `name`; its folder holds the recipe already. Done when `scores/test.json` stands.
+
+    A run whose training is finished (`run.json` stands) is judged with the weights that it left.
+    """
     run = RunDir(study / "runs" / name)
     recipe = load_recipe(run.recipe)
     started = time.monotonic()
     pools = load_pools(recipe.data)
-    examples = make_examples(recipe, pools)
-    stages = plan(recipe, examples)
     model = load_model(recipe)
     trainable, identity = attach(recipe, model)
-    write_labels(run, pools)
-    result = fit(
-        model,
-        trainable,
-        stages,
-        examples,
-        recipe.train,
-        run,
-        identity=identity,
-        resume=True,
-        store=SharedStages(study / "stages"),
-        quiet=True,
-    )
-    counts = {"steps": result.steps, "shared_steps": result.shared_steps, "answer_tokens": result.answer_tokens}
-    finish(run, recipe, model, pools, counts, started)
-    test = task_examples(recipe, pools.test)
-    heard = getattr(model, "heard", None)
-    rows = predict_rows(model, test, recipe.evaluate, quiet=True)
-    if heard is not None:
-        rows = [{**row, "heard": words} for row, words in zip(rows, heard(test), strict=True)]
+    if run.info.is_file():
+        load_trained(model, run.adapter)
+    else:
+        examples = make_examples(recipe, pools)
+        write_labels(run, pools)
+        result = fit(
+            model,
+            trainable,
+            plan(recipe, examples),
+            examples,
+            recipe.train,
+            run,
+            identity=identity,
+            resume=True,
+            store=SharedStages(study / "stages"),
+            quiet=True,
+        )
+        counts = {"steps": result.steps, "shared_steps": result.shared_steps, "answer_tokens": result.answer_tokens}
+        finish(run, recipe, model, pools, counts, started)
+    judge(run, recipe, model, task_examples(recipe, pools.test), oracle_text)
+
+
+def judge(run: RunDir, recipe: Recipe, model: Model, test: Sequence[Example], oracle_text: bool) -> None:
+    """Predictions and scores of the test set, and of its transcripts if they are asked for and all there."""
+    if oracle_text and all(example.text for example in test):
+        written = [replace(example, audio=None) for example in test]
+        rows = predict_rows(model, written, recipe.evaluate, quiet=True)
+        write_jsonl(run.predictions("oracle_text"), rows)
+        write_json(run.scores("oracle_text"), scores_of(rows, recipe.evaluate))
+    rows = with_heard(model, test, predict_rows(model, test, recipe.evaluate, quiet=True))
     write_jsonl(run.predictions("test"), rows)
-    if oracle_text and pools.test and all(row.text for row in pools.test):
-        written = [Example(**{**example.__dict__, "audio": None}) for example in test]
-        oracle = predict_rows(model, written, recipe.evaluate, quiet=True)
-        write_jsonl(run.predictions("oracle_text"), oracle)
-        write_json(run.scores("oracle_text"), scores_of(oracle, recipe.evaluate))
     write_json(run.scores("test"), scores_of(rows, recipe.evaluate))
 
 
-if __name__ == "__main__":
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+def main(study: Path, name: str, oracle_text: bool, threads: int) -> None:
+    """`work` as a process: what it says goes to `worker.log`, a user's mistake is exit code 2."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    with (study / "runs" / name / "worker.log").open("wb", buffering=0) as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    torch.set_num_threads(threads)
     try:
-        work(Path(sys.argv[1]), sys.argv[2], sys.argv[3] == "1")
+        work(study, name, oracle_text)
     except UserError as error:
-        print(error, file=sys.stderr)
+        print(f"lalm: {error}", file=sys.stderr, flush=True)
         sys.exit(2)
+
+
+def _end_with_parent() -> None:
+    """A study that is killed leaves no worker behind, who would write into a folder that the next call works in."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +40,9 @@ def load_trained_state(model: Model, state: dict[str, torch.Tensor], where: str)
         known = {name: p for name, p in model.module.named_parameters() if p.requires_grad}
     wrong = sorted(set(known) ^ set(state)) or [n for n in known if known[n].shape != state[n].shape]
     if wrong:
-        raise ModelError(f"{where}: these weights belong to another model or tuner ({len(wrong)} differ, first {wrong[0]}).")
+        raise ModelError(
+            f"{where}: these weights belong to another model or tuner ({len(wrong)} differ, first {wrong[0]})."
+        )
     if model.peft is not None:
         set_peft_model_state_dict(model.peft, state)
     else:
@@ -72,45 +76,81 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
         raise ModelError(f"{path}: is damaged ({error}).") from None
 
 
+@contextlib.contextmanager
+def _whole(target: Path) -> Iterator[Path]:
+    """A hidden folder to write into; it takes the name `target` only when everything is written and on the disk.
+
+    Raises UserError if the disk is full or not writable; nothing is left half-written.
+    """
+    partial = target.with_name(f".{target.name}.part")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        for path in partial.rglob("*"):  # a name must not outlive a power cut without its content
+            if path.is_file():
+                with path.open("rb") as stream:
+                    os.fsync(stream.fileno())
+        _drop(target)
+        os.replace(partial, target)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{target}: cannot be written ({error}). Nothing is left half-written.") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def save_adapter(run: RunDir, model: Model) -> None:
+    """The finished weights, whole or not at all. Raises UserError if they cannot be written."""
+    with _whole(run.adapter) as folder:
+        save_trained(model, folder)
+
+
 def save_checkpoint(
     run: RunDir, step: int, model: Model, optimizer: torch.optim.Optimizer, state: dict[str, Any], keep: int
 ) -> Path:
-    """Write `checkpoint-<step>/` whole or not at all, then drop the oldest ones beyond `keep`."""
-    target, partial = run.checkpoint(step), run.root / f".checkpoint-{step}.part"
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        save_trained(model, partial)
-        save_file(_optimizer_state(optimizer), partial / "optimizer.safetensors")
-        save_file({"torch_cpu": torch.get_rng_state()}, partial / "random.safetensors")
+    """Write `checkpoint-<step>/` whole or not at all, then drop the oldest ones beyond `keep` (the best one apart).
+
+    Raises UserError if it cannot be written.
+    """
+    target = run.checkpoint(step)
+    for left in (*run.root.glob(".checkpoint-*.part"), *run.root.glob(".checkpoint-*.old")):
+        shutil.rmtree(left, ignore_errors=True)  # of a process that was killed
+    with _whole(target) as folder:
+        save_trained(model, folder)
+        save_file(_optimizer_state(optimizer), folder / "optimizer.safetensors")
+        save_file(_random_state(), folder / "random.safetensors")
         if model.tokenizer is not None:
-            model.tokenizer.save_pretrained(str(partial / "tokenizer"))
-        if run.recipe.is_file():
-            shutil.copy(run.recipe, partial / "recipe.yaml")
-        if (run.root / "labels.json").is_file():
-            shutil.copy(run.root / "labels.json", partial / "labels.json")
-        write_json(partial / "state.json", state)
-        shutil.rmtree(target, ignore_errors=True)
-        os.replace(partial, target)
-    except (OSError, SafetensorError) as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise UserError(f"{target}: the checkpoint cannot be written ({error}). Training stopped there.") from error
-    kept = {target, run.checkpoint(state.get("best_step") or -1)}
-    others = [path for path in run.checkpoints() if path not in kept]
-    for old in others[: max(0, len(others) - keep + 1)]:
-        shutil.rmtree(old, ignore_errors=True)
+            model.tokenizer.save_pretrained(str(folder / "tokenizer"))
+        for path in (run.recipe, run.root / "labels.json"):
+            if path.is_file():
+                shutil.copy(path, folder / path.name)
+        write_json(folder / "state.json", state)
+    apart = run.checkpoint(state.get("best_step") or -1)
+    for old in [path for path in run.checkpoints() if path != apart][:-keep]:
+        _drop(old)
     return target
 
 
-def load_checkpoint(folder: Path, model: Model, optimizer: torch.optim.Optimizer) -> None:
-    """Weights, optimizer and random state of a checkpoint."""
-    load_trained(model, folder)
-    stored = _read(folder / "optimizer.safetensors")
+def _drop(folder: Path) -> None:
+    """Delete a checkpoint; it loses its name first, so that what is named like a checkpoint is always whole."""
+    if folder.is_dir():
+        gone = folder.with_name(f".{folder.name}.old")
+        shutil.rmtree(gone, ignore_errors=True)
+        os.replace(folder, gone)
+        shutil.rmtree(gone, ignore_errors=True)
+
+
+def load_progress(folder: Path, optimizer: torch.optim.Optimizer) -> None:
+    """Optimizer and random state of a checkpoint whose weights are loaded already."""
     parameters = optimizer.param_groups[0]["params"]
-    for index, parameter in enumerate(parameters):
-        entries = {key.split("/", 1)[1]: value for key, value in stored.items() if key.split("/", 1)[0] == str(index)}
-        if entries:
-            optimizer.state[parameter] = {key: value.to(parameter.device) if value.dim() else value for key, value in entries.items()}
-    torch.set_rng_state(_read(folder / "random.safetensors")["torch_cpu"])
+    for name, value in _read(folder / "optimizer.safetensors").items():
+        index, key = name.split("/", 1)
+        parameter = parameters[int(index)]
+        optimizer.state[parameter][key] = value.to(parameter.device) if value.dim() else value
+    random = _read(folder / "random.safetensors")
+    torch.set_rng_state(random["torch_cpu"])
+    if "torch_cuda" in random and torch.cuda.is_available():
+        torch.cuda.set_rng_state(random["torch_cuda"])
 
 
 def checkpoint_state(folder: Path) -> dict[str, Any]:
@@ -126,4 +166,11 @@ def _optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor
     for index, parameter in enumerate(optimizer.param_groups[0]["params"]):
         for key, value in optimizer.state.get(parameter, {}).items():
             state[f"{index}/{key}"] = torch.as_tensor(value).detach().cpu().contiguous().clone()
+    return state
+
+
+def _random_state() -> dict[str, torch.Tensor]:
+    state = {"torch_cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        state["torch_cuda"] = torch.cuda.get_rng_state()
     return state

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections import defaultdict
@@ -9,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from lalm.records import Example
-from lalm.rundir import RunDir, append_jsonl
+from lalm.rundir import RunDir, append_jsonl, write_jsonl
 
 
 class TrainLog:
@@ -19,6 +20,21 @@ class TrainLog:
         self._run, self._total, self._first, self._quiet = run, total_steps, first_step, quiet
         self._start = time.monotonic()
         self._sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+        self._forget_lines_after(first_step)
+
+    def _forget_lines_after(self, step: int) -> None:
+        """Drop lines of steps that a killed process logged and that will be done again, and a line cut off by the kill."""
+        if not self._run.log.is_file():
+            return
+        kept = []
+        for line in self._run.log.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                row = json.loads(line)
+            except ValueError:
+                continue
+            if row["step"] <= step:
+                kept.append(row)
+        write_jsonl(self._run.log, kept)
 
     def rows(self, examples: Iterable[Example], nll: list[float], tokens: list[int]) -> None:
         """Add rows: summed negative log-likelihood and number of answer tokens of each."""

@@ -8,7 +8,7 @@ from random import Random
 from lalm.records import Stage
 
 Row = tuple[str, int]  # pool name and index in the pool
-BUCKET_BATCHES = 4  # rows of like length are batched within windows of this many batches
+BUCKET_STEPS = 4  # rows of like length are put together within windows of this many steps
 
 
 def epoch_rows(stage: Stage, pool_sizes: Mapping[str, int], epoch: int, seed: int) -> list[Row]:
@@ -28,20 +28,28 @@ def epoch_rows(stage: Stage, pool_sizes: Mapping[str, int], epoch: int, seed: in
     return rows
 
 
-def batches(
-    rows: Sequence[Row], lengths: Mapping[Row, int], batch_size: int, seed: str
-) -> list[list[Row]]:
-    """Rows in batches of `batch_size`: sorted by length within windows of a few batches, batches shuffled again.
+def batches(rows: Sequence[Row], lengths: Mapping[Row, int], step_size: int, seed: str) -> list[list[Row]]:
+    """Rows in optimizer steps of `step_size` rows: ordered by length within windows of a few steps, steps shuffled again.
 
-    A window is a random sample of the epoch, so every batch still mixes pools; only padding is saved.
+    A window is a random sample of the epoch. What orders a row is the rank of its length among the window's rows of the
+    same pool, so that every step mixes the pools as the window does, even if recordings are longer than sentences.
+    Micro-batches are cut from a step afterwards, so that a step holds the same rows however small they are.
     """
-    window = batch_size * BUCKET_BATCHES
+    window = step_size * BUCKET_STEPS
     result: list[list[Row]] = []
     for start in range(0, len(rows), window):
-        ordered = sorted(rows[start : start + window], key=lambda row: lengths[row])
-        result += [ordered[i : i + batch_size] for i in range(0, len(ordered), batch_size)]
+        ordered = _by_rank(rows[start : start + window], lengths)
+        result += [ordered[i : i + step_size] for i in range(0, len(ordered), step_size)]
     Random(seed).shuffle(result)
     return result
+
+
+def _by_rank(rows: Sequence[Row], lengths: Mapping[Row, int]) -> list[Row]:
+    ranked = []
+    for pool in dict.fromkeys(pool for pool, _ in rows):
+        members = sorted((row for row in rows if row[0] == pool), key=lambda row: lengths[row])
+        ranked += [((rank + 0.5) / len(members), row) for rank, row in enumerate(members)]
+    return [row for _, row in sorted(ranked, key=lambda item: item[0])]
 
 
 _permutations: dict[tuple[int, str], list[int]] = {}

@@ -20,7 +20,7 @@ class Config(PluginConfig):
 def attach(model: Model, groups: Sequence[str], cfg: Config) -> list[str]:
     """Make the parameters of `groups` trainable and nothing else; their names.
 
-    Raises ConfigError for an unknown group, or groups without a single parameter.
+    Raises ConfigError for an unknown group, or one that holds nothing that could learn in this model.
     """
     known = model.groups()
     for parameter in model.module.parameters():
@@ -28,12 +28,14 @@ def attach(model: Model, groups: Sequence[str], cfg: Config) -> list[str]:
     for group in groups:
         if group not in known:
             raise ConfigError(f"train.groups: unknown group '{group}'.{nearest(group, known)}")
-        for name in known[group]:
-            model.module.get_submodule(name).requires_grad_(True)
-    names = [name for name, parameter in model.module.named_parameters() if parameter.requires_grad]
-    if not names:
-        raise ConfigError(f"train.groups {', '.join(groups) or '(none)'}: nothing would be trained in this model.")
-    return names
+        parts = [model.module.get_submodule(name) for name in known[group]]
+        if not any(True for part in parts for _ in part.parameters()):
+            raise ConfigError(f"train.groups: '{group}' holds nothing that could learn in this model.")
+        for part in parts:
+            part.requires_grad_(True)
+    if not groups:
+        raise ConfigError("train.groups is empty: nothing would be trained.")
+    return [name for name, parameter in model.module.named_parameters() if parameter.requires_grad]
 
 
 def merge(model: Model) -> None:

@@ -1,7 +1,7 @@
 """LoRA: low-rank updates beside frozen weights (on peft).
 
 Source: Hu et al. 2021 (arXiv 2106.09685). Targets are the groups that the backbone names, so nothing else is hit;
-a group without linear layers (norms, embeddings) cannot be tuned this way and is an error.
+a group without linear layers (norms), or with embeddings, cannot be tuned this way and is an error.
 """
 
 from __future__ import annotations
@@ -10,9 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from peft import LoraConfig, PeftModel, get_peft_model
 from pydantic import Field, PositiveFloat, PositiveInt
-from torch import nn
 
 from lalm.contracts import Model
 from lalm.errors import ConfigError, nearest
@@ -35,28 +33,16 @@ class Config(PluginConfig):
 def attach(model: Model, groups: Sequence[str], cfg: Config) -> list[str]:
     """Wrap the linear layers of `groups`; the names of the trainable parameters.
 
-    Raises ConfigError for an unknown group or one that holds no linear layer.
+    Raises ConfigError for an unknown group or one that cannot be tuned this way.
     """
-    known = model.groups()
-    modules = dict(model.module.named_modules())
-    targets: list[str] = []
-    for group in groups:
-        if group not in known:
-            raise ConfigError(f"train.groups: unknown group '{group}'.{nearest(group, known)}")
-        linear = [
-            f"{name}.{inner}".rstrip(".")
-            for name in known[group]
-            for inner, part in modules[name].named_modules()
-            if isinstance(part, nn.Linear)
-        ]
-        if not linear:
-            raise ConfigError(f"train.groups: '{group}' holds no linear layer, so LoRA has nothing to attach to. Use the tuner 'full' for it.")
-        targets += linear
-    if cfg.last_layers is not None:
-        targets = _of_last_layers(targets, cfg.last_layers)
+    from peft import LoraConfig, get_peft_model  # torch: not needed to check a recipe
+
+    targets = [target for group in groups for target in _targets(model, group, cfg)]
+    if not targets:
+        raise ConfigError("train.groups is empty: nothing would be trained.")
     config = LoraConfig(
         r=cfg.r,
-        lora_alpha=cfg.lora_alpha,
+        lora_alpha=cfg.lora_alpha,  # type: ignore[arg-type]  # peft computes with any number
         lora_dropout=cfg.lora_dropout,
         use_rslora=cfg.use_rslora,
         init_lora_weights=True if cfg.init_lora_weights == "default" else cfg.init_lora_weights,
@@ -67,8 +53,34 @@ def attach(model: Model, groups: Sequence[str], cfg: Config) -> list[str]:
     return [name for name, parameter in model.module.named_parameters() if parameter.requires_grad]
 
 
+def _targets(model: Model, group: str, cfg: Config) -> list[str]:
+    """The linear layers of a group. Raises ConfigError if it is unknown or cannot be tuned this way."""
+    from torch import nn
+
+    known = model.groups()
+    if group not in known:
+        raise ConfigError(f"train.groups: unknown group '{group}'.{nearest(group, known)}")
+    if not known[group]:
+        raise ConfigError(f"train.groups: '{group}' holds nothing that could learn in this model.")
+    parts = {
+        f"{name}.{inner}".rstrip("."): part
+        for name in known[group]
+        for inner, part in model.module.get_submodule(name).named_modules()
+    }
+    linear = [name for name, part in parts.items() if isinstance(part, nn.Linear)]
+    # an output layer may be one tensor with the embeddings: an update of the one would be folded into both
+    if not linear or any(isinstance(part, nn.Embedding) for part in parts.values()):
+        what = "embeddings" if linear else "no linear layer"
+        raise ConfigError(
+            f"train.groups: '{group}' holds {what}, which LoRA does not tune. Use the tuner 'full' for it."
+        )
+    if cfg.last_layers is None or not group.startswith("llm."):
+        return linear
+    return _of_last_layers(linear, cfg.last_layers)
+
+
 def _of_last_layers(targets: Sequence[str], last_layers: int) -> list[str]:
-    """Targets without a layer number, and those of the last layers."""
+    """Those of the last layers of the language model."""
     numbers = {name: int(found[1]) for name in targets if (found := re.search(r"\.layers\.(\d+)\.", name))}
     first = max(numbers.values(), default=0) - last_layers + 1
     return [name for name in targets if numbers.get(name, first) >= first]
@@ -77,6 +89,6 @@ def _of_last_layers(targets: Sequence[str], last_layers: int) -> list[str]:
 def merge(model: Any) -> None:
     """Fold the updates into the plain weights; the model answers as before."""
     wrapped = model.peft
-    if isinstance(wrapped, PeftModel):
+    if wrapped is not None:
         model.module = wrapped.merge_and_unload()
         model.peft = None
