@@ -76,12 +76,13 @@ class WhisperDecoder:
 def plain_words(text: str) -> str:
     """Lower case, no punctuation, numbers below ten thousand as words: how commands are written in label files."""
     text = re.sub(r"(?<=\d),(?=\d{3})", "", text.lower())
-    text = re.sub(r"\d+", lambda match: f" {_number_words(match.group())} ", text)
+    text = re.sub(r"\d+", lambda match: f" {spoken_number(match.group())} ", text)
     text = text.replace("\u2019", "'").replace("%", " percent ").replace("&", " and ")
     return " ".join(re.sub(r"[^\w' ]+", " ", text).split())
 
 
-def _number_words(digits: str) -> str:
+def spoken_number(digits: str) -> str:
+    """A number as it is spoken; from ten thousand on, or with a leading zero, digit by digit."""
     number = int(digits)
     if number >= 10_000 or (digits.startswith("0") and len(digits) > 1):
         return " ".join(_ONES[int(digit)] for digit in digits)

@@ -19,22 +19,25 @@ from typing import Any
 import numpy as np
 import torch
 from pydantic import Field
+from safetensors.torch import save
 from torch import Tensor, nn
 
-from lalm.connectors._ctc_head import TAP, VOCABULARY, file_hash, read_head
+from lalm.connectors._ctc_head import TAP, VOCABULARY, CtcHead, file_hash, read_head
+from lalm.connectors._ctc_training import CtcAlignment, Frames
 from lalm.connectors._lexicon_search import Lexicon, SearchConfig, search
 from lalm.connectors._whisper_decoder import plain_words
 from lalm.connectors._words import misheard
 from lalm.errors import ModelError
+from lalm.models import smol
 from lalm.models.whisper import whisper_config
 from lalm.plugins import PluginConfig
+from lalm.rundir import atomic
 
 WEIGHTS = Path(__file__).parent / "weights" / "ctc-smol.safetensors"
 LEXICON = Path(__file__).parent / "weights" / "lexicon-en.json.gz"
 NUM_ALTERNATIVES = 4
-
-
 HEARS_WORDS = True
+TAPS = (TAP,)
 
 
 class Config(PluginConfig):
@@ -52,7 +55,7 @@ class Config(PluginConfig):
 class CtcConnector(nn.Module):
     """Encoder frames -> characters -> words -> token embeddings."""
 
-    taps = (TAP,)
+    taps = TAPS
 
     def __init__(self, audio_width: int, cfg: Config) -> None:
         super().__init__()
@@ -154,3 +157,24 @@ class CtcConnector(nn.Module):
 def build(audio_width: int, text_width: int, cfg: Config) -> CtcConnector:
     """The connector with its trained head, before it is bound to a language model."""
     return CtcConnector(audio_width, cfg)
+
+
+def frequent_words(cfg: Config) -> list[str]:
+    """The words of the word list, the most frequent first: what an alignment draws words from."""
+    unigrams = Lexicon.read(cfg.lexicon or LEXICON).unigrams
+    return sorted(unigrams, key=lambda word: (-unigrams[word], word))
+
+
+def alignment(cfg: Config, frames: Frames, lengths: Mapping[str, int]) -> CtcAlignment:
+    """The head as `lalm align` trains it, begun as a copy of Whisper's last encoder layer."""
+    layer = smol.load_speech(smol.smol_folder()).model.encoder.layers[TAP]
+    head = CtcHead(whisper_config())
+    head.layer.load_state_dict(layer.state_dict())
+    return CtcAlignment(head, frames, lengths)
+
+
+def save_alignment(model: CtcAlignment, path: Path) -> None:
+    """The head's weights in float16, as `weights` reads them."""
+    state = {name: tensor.detach().half().contiguous() for name, tensor in model.module.connector.state_dict().items()}
+    with atomic(path, "wb") as stream:
+        stream.write(save(state))

@@ -1,0 +1,129 @@
+"""`lalm align`: trains a connector's weights from sentences and their synthetic speech, resumable at every step."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from safetensors import safe_open
+from torch import Tensor
+
+from lalm import plugins
+from lalm.config import config_hash
+from lalm.errors import ConfigError, UserError
+from lalm.metrics._edits import edit_distance
+from lalm.records import Example, Stage
+from lalm.rundir import RunDir, write_json, write_text
+from lalm.train.align_recipe import AlignRecipe, load_align_recipe
+from lalm.train.loop import fit
+from lalm.train.material import Clip, encode_clips, plan_clips, speak_clips
+from lalm.tuners import full
+
+WEIGHTS = "connector.safetensors"
+
+
+def align(recipe_file: Path, out: Path, resume: bool = False) -> Path:
+    """Make the material, train, and write `connector.safetensors` and `align.json` into `out`; the weights' path.
+
+    Raises UserError for a recipe that cannot be right, a folder that holds another alignment, or a missing engine.
+    """
+    recipe = load_align_recipe(recipe_file)
+    module = plugins.load("connectors", recipe.connector.name)
+    if not hasattr(module, "alignment"):
+        able = [n for n in plugins.names("connectors") if hasattr(plugins.load("connectors", n), "alignment")]
+        raise ConfigError(f"connector: {recipe.connector.name} is not trained by lalm align. Allowed: {', '.join(able)}.")
+    run = _open(recipe, out, resume)
+    options = plugins.configure(module, recipe.connector.options, "connector")
+    clips = plan_clips(recipe, module.frequent_words(options))
+    speak_clips(clips, out)
+    store = FrameStore(encode_clips(clips, out, recipe.augment, module.TAPS))
+    model = module.alignment(options, store.get, store.lengths)
+    examples = {False: _examples(clips, dev=False), True: _examples(clips, dev=True)}
+    trainable = full.attach(model, ["connector"], full.Config())
+    result = fit(
+        model,
+        trainable,
+        [Stage("align", {"speech": 1.0}, recipe.num_train_epochs, warmup_ratio=recipe.warmup_ratio)],
+        {"speech": examples[False]},
+        recipe.train,
+        run,
+        identity=config_hash(recipe.model_dump(mode="json")),
+        resume=resume,
+        evaluate=(lambda: {"cer": character_error_rate(model, examples[True])}) if examples[True] else None,
+        higher_is_better=False,
+    )
+    module.save_alignment(model, out / WEIGHTS)
+    write_json(run.info, _report(recipe, clips, model, examples[True], result.steps))
+    return out / WEIGHTS
+
+
+class FrameStore:
+    """Frames of all copies, read from memory-mapped files."""
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self._open = [safe_open(file, framework="pt") for file in files]
+        self._where = {name: handle for handle in self._open for name in handle.keys()}  # noqa: SIM118
+        self.lengths: Mapping[str, int] = {
+            name: handle.get_slice(name).get_shape()[0] for name, handle in self._where.items()
+        }
+
+    def get(self, name: str) -> Tensor:
+        """float16 frames [frames, width]."""
+        return self._where[name].get_tensor(name)
+
+
+def character_error_rate(model: Any, examples: Sequence[Example]) -> float:
+    """Edits over characters of greedy decoding."""
+    edits = letters = 0
+    ordered = sorted(examples, key=model.num_tokens)
+    for start in range(0, len(ordered), 16):
+        batch = ordered[start : start + 16]
+        for example, heard in zip(batch, model.generate(batch), strict=True):
+            edits += edit_distance(example.answer, heard)
+            letters += len(example.answer)
+    return edits / max(1, letters)
+
+
+def _examples(clips: Sequence[Clip], dev: bool) -> list[Example]:
+    return [
+        Example(id=name, instruction="", answer=clip.text, audio=Path(name), task="align", language=clip.language)
+        for clip in clips
+        if clip.dev == dev
+        for name in clip.copy_ids()
+    ]
+
+
+def _open(recipe: AlignRecipe, out: Path, resume: bool) -> RunDir:
+    run = RunDir(out)
+    text = yaml.safe_dump(json.loads(recipe.model_dump_json()), sort_keys=False)
+    if run.recipe.is_file():
+        if run.recipe.read_text(encoding="utf-8") != text:
+            raise UserError(f"{out} holds another alignment. Choose another folder with --out.")
+        if not resume:
+            raise UserError(f"{out} holds this alignment already. Go on with --resume, or choose another folder with --out.")
+    write_text(run.recipe, text)
+    return run
+
+
+def _report(recipe: AlignRecipe, clips: Sequence[Clip], model: Any, dev: Sequence[Example], steps: int) -> dict[str, Any]:
+    engines: dict[str, dict[str, Any]] = {}
+    for clip in clips:
+        row = engines.setdefault(f"{clip.engine}{' (held out)' if clip.dev else ''}", {"clips": 0, "copies": 0, "voices": set()})
+        row["clips"] += 1
+        row["copies"] += clip.copies
+        row["voices"].add(clip.voice)
+    return {
+        "title": recipe.title,
+        "engines": {
+            name: {**row, "voices": len(row["voices"]), "licence": plugins.load("synth", name.split()[0]).LICENCE}
+            for name, row in engines.items()
+        },
+        "steps": steps,
+        "held_out_cer": character_error_rate(model, dev) if dev else None,
+        "num_parameters": sum(p.numel() for p in model.module.parameters()),
+        "torch": torch.__version__,
+    }

@@ -1,0 +1,178 @@
+"""Material of an alignment: sentences spoken by engines, changed copies of them, and the encoder's frames of each copy.
+
+Everything is decided by the recipe before anything is spoken, so work that was interrupted goes on where it stopped:
+
+    speech/<engine>/<id>.flac    one clip a sentence, 16 kHz
+    frames/<number>.safetensors  float16 encoder frames [frames, width] of the copies of CHUNK clips, by copy id
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from itertools import cycle
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import soundfile
+
+from lalm import plugins
+from lalm.data import audio
+from lalm.data.augment import Augment, augment
+from lalm.errors import UserError
+from lalm.train.align_recipe import AlignRecipe, sentences
+from lalm.train.log import format_s
+
+SAMPLE_RATE_HZ = 16_000
+CHUNK = 64
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One sentence to be spoken. `speed` 1 is the voice's own rate."""
+
+    id: str
+    text: str
+    engine: str
+    voice: str
+    speed: float
+    language: str
+    copies: int
+    dev: bool
+
+    def path(self, folder: Path) -> Path:
+        """Where its recording is kept."""
+        return folder / "speech" / self.engine / f"{self.id}.flac"
+
+    def copy_ids(self) -> list[str]:
+        """Names of its copies."""
+        return [f"{self.id}.{number}" for number in range(self.copies)]
+
+
+def plan_clips(recipe: AlignRecipe, words: Sequence[str]) -> list[Clip]:
+    """Every clip of the recipe, mixed over engines by a seeded draw. Raises UserError for a voice that is not there."""
+    clips = []
+    for number, source in enumerate(recipe.speech):
+        engine = plugins.load("synth", source.engine)
+        known = engine.voices(recipe.language, engine.Config())
+        voices = list(source.voices) if source.voices is not None else known
+        missing = [voice for voice in voices if voice not in known]
+        if missing or not voices:
+            raise UserError(f"The engine {source.engine} has no voice {missing[:1] or recipe.language!r}; it has {', '.join(known)}.")
+        rng = Random(f"{recipe.train.seed}/{number}")
+        turn = cycle(voices)
+        for name, count in source.texts.items():
+            texts = sentences(recipe.texts[name], count, list(words), f"{recipe.train.seed}/{number}/{name}")
+            clips += [
+                Clip(
+                    hashlib.sha256(f"{number}/{name}/{index}".encode()).hexdigest()[:12],
+                    text,
+                    source.engine,
+                    next(turn),
+                    round(rng.uniform(*source.speed), 3),
+                    recipe.language,
+                    1 if source.dev else source.copies,
+                    source.dev,
+                )
+                for index, text in enumerate(texts)
+            ]
+    Random(recipe.train.seed).shuffle(clips)
+    return clips
+
+
+def speak_clips(clips: Sequence[Clip], folder: Path) -> None:
+    """Speak what is not there yet, on all cores."""
+    todo = [clip for clip in clips if not clip.path(folder).is_file()]
+    _on_all_cores(functools.partial(_speak, folder=folder), todo, "speech")
+
+
+def _speak(clip: Clip, folder: Path) -> None:
+    engine = plugins.load("synth", clip.engine)
+    samples, rate = engine.speak(clip.text, clip.voice, clip.language, engine.Config(speed=clip.speed))
+    samples = _trimmed(audio.mono(samples, rate, SAMPLE_RATE_HZ, clip.id))
+    path = clip.path(folder)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    soundfile.write(part, samples, SAMPLE_RATE_HZ, format="FLAC", subtype="PCM_16")
+    os.replace(part, path)
+
+
+def _trimmed(samples: np.ndarray) -> np.ndarray:
+    """Without silence at both ends but for 50 ms, peak at half of full scale."""
+    peak = float(np.abs(samples).max()) or 1.0
+    loud = np.flatnonzero(np.abs(samples) > 0.02 * peak)
+    margin = SAMPLE_RATE_HZ // 20
+    kept = samples[max(0, loud[0] - margin) : loud[-1] + margin] if loud.size else samples
+    return kept / peak * 0.5
+
+
+def encode_clips(clips: Sequence[Clip], folder: Path, cfg: Augment, taps: Sequence[int]) -> list[Path]:
+    """Frames of all copies, on all cores; the files in order."""
+    chunks = [tuple(clips[start : start + CHUNK]) for start in range(0, len(clips), CHUNK)]
+    files = [folder / "frames" / f"{number:05d}.safetensors" for number in range(len(chunks))]
+    todo = [(chunk, file) for chunk, file in zip(chunks, files, strict=True) if not file.is_file()]
+    _on_all_cores(functools.partial(_encode, folder=folder, cfg=cfg, taps=tuple(taps)), todo, "frames")
+    return files
+
+
+def _encode(item: tuple[tuple[Clip, ...], Path], folder: Path, cfg: Augment, taps: tuple[int, ...]) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    chunk, file = item
+    encoder = _encoder(taps)
+    copies: list[tuple[str, np.ndarray]] = []
+    for clip in chunk:
+        samples = audio.load(clip.path(folder), SAMPLE_RATE_HZ)
+        for name in clip.copy_ids():
+            seed = int(hashlib.sha256(name.encode()).hexdigest()[:8], 16)
+            copies.append((name, augment(samples, SAMPLE_RATE_HZ, cfg, np.random.default_rng(seed))))
+    copies.sort(key=lambda copy: len(copy[1]))
+    frames: dict[str, Any] = {}
+    with torch.inference_mode():
+        for start in range(0, len(copies), 8):
+            batch = copies[start : start + 8]
+            states, mask = encoder.encode([samples for _, samples in batch], [name for name, _ in batch])
+            for (name, _), state, real in zip(batch, states, mask, strict=True):
+                frames[name] = state[real].half().contiguous()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_name(f".{file.name}.{os.getpid()}")
+    save_file(frames, part)
+    os.replace(part, file)
+
+
+@functools.cache
+def _encoder(taps: tuple[int, ...]) -> Any:
+    from lalm.backbones._encoder import AudioEncoder
+    from lalm.models import smol
+
+    folder = smol.smol_folder()
+    return AudioEncoder(smol.load_speech(folder).model.encoder, smol.load_feature_extractor(folder), taps)
+
+
+def _on_all_cores(work: Callable[[Any], None], items: Sequence[Any], what: str) -> None:
+    if not items:
+        return
+    started = time.monotonic()
+    cores = os.cpu_count() or 1
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(cores, mp_context=context, initializer=_one_thread) as pool:
+        for done, _ in enumerate(pool.map(work, items, chunksize=1), 1):
+            left_s = (time.monotonic() - started) / done * (len(items) - done)
+            end = "\n" if done == len(items) else ""
+            print(f"\r[{what}] {done}/{len(items)}  about {format_s(left_s)} left   ", end=end, file=sys.stderr, flush=True)
+
+
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
