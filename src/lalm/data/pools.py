@@ -9,7 +9,7 @@ from typing import Any
 
 from lalm import plugins
 from lalm.config import DataSection
-from lalm.data import budget
+from lalm.data import audio, budget
 from lalm.data.manifest import read_manifest
 from lalm.errors import DataError
 from lalm.records import Utterance
@@ -68,6 +68,12 @@ def load_pools(data: DataSection) -> LoadedPools:
         num_pool_speech=len(recorded),
         pool_speech_s=sum(row.duration_s or 0.0 for row in recorded),
     )
+
+
+def check_recordings(*pools: LoadedPools) -> None:
+    """Decode every recording that would be used to its end, once. Raises DataError that lists all that cannot be used."""
+    rows = (row for one in pools for row in (*one.speech, *one.synthetic, *one.dev, *one.test))
+    audio.check(row.audio for row in rows if row.audio is not None)
 
 
 def corpus_options(data: DataSection) -> dict[str, Any]:

@@ -1,0 +1,263 @@
+"""`lalm check`: what a recipe would do, in words, before anything is trained.
+
+Data and plan are read as training reads them, the model is loaded, one step is timed. Nothing is written, but for what a
+model fetches or keeps in LALM_HOME.
+"""
+
+from __future__ import annotations
+
+import math
+import resource
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from lalm.config import Recipe
+from lalm.contracts import Model
+from lalm.data.pools import LoadedPools, check_recordings, load_pools
+from lalm.errors import ConfigError
+from lalm.records import Example, Stage, Utterance
+from lalm.train.log import format_s
+from lalm.train.order import epoch_rows
+from lalm.train.setup import attach, load_model, make_examples, plan
+
+NUM_LONGEST = 3
+Examples = Mapping[str, Sequence[Example]]
+
+
+def check_recipe(recipe: Recipe) -> str:
+    """The page that `lalm check` prints. Raises UserError for whatever training would refuse."""
+    pools = load_pools(recipe.data)
+    check_recordings(pools)
+    examples = make_examples(recipe, pools)
+    stages = plan(recipe, examples)
+    model = load_model(recipe)
+    groups = model.groups()
+    trainable, _ = attach(recipe, model)
+    steps = [_num_steps(recipe, stage, examples) for stage in stages]
+    if not sum(steps):
+        raise ConfigError("The plan holds no rows: neither text nor recordings are left for any stage.")
+    return "\n\n".join(
+        [
+            _choices(recipe),
+            _rows(recipe, pools),
+            _stages(recipe, stages, steps, examples),
+            _weights(model, groups, set(trainable)),
+            *_in_words(model, examples),
+            _longest(model, pools, examples),
+            _cost(recipe, model, trainable, stages, steps, examples),
+        ]
+    )
+
+
+def _choices(recipe: Recipe) -> str:
+    connector = recipe.backbone.options.get("connector")
+    heard = f" (connector {connector['name']})" if isinstance(connector, dict) else ""
+    return (
+        f"scheme {recipe.scheme.name}, tuner {recipe.tuner.name}, backbone {recipe.backbone.name}{heard}, "
+        f"corpus {recipe.data.corpus.name} in {recipe.data.root}, seed {recipe.train.seed}"
+    )
+
+
+def _rows(recipe: Recipe, pools: LoadedPools) -> str:
+    pool = f" (of a pool of {pools.num_pool_speech}, {_length(pools.pool_speech_s)})" if pools.num_pool_speech else ""
+    lines = [
+        "Rows",
+        f"  text       {len(pools.text)} sentences",
+        f"  speech     {_amount(pools.speech)}{pool}",
+        f"  synthetic  {_amount(pools.synthetic)}",
+        f"  dev        {_amount(pools.dev)}",
+        f"  test       {_amount(pools.test)}",
+    ]
+    training = [*pools.text, *pools.speech, *pools.synthetic]
+    intents = Counter(row.frame.intent for row in training if row.frame.intent)
+    slots = Counter(slot.type for row in training for slot in row.frame.slots)
+    lines += [f"  {len(intents)} intents: {_counts(intents)}", f"  {len(slots)} slot types: {_counts(slots)}"]
+    unlabelled = sum(not row.frame.intent and not row.frame.slots for row in training)
+    if unlabelled:
+        lines.append(f"  {unlabelled} training rows have neither intent nor slots, which is what they teach")
+    for name, known, met in (
+        ("intents", set(intents), {row.frame.intent for row in pools.test if row.frame.intent}),
+        ("slot types", set(slots), {slot.type for row in pools.test for slot in row.frame.slots}),
+    ):
+        if met - known:
+            lines.append(f"  never trained, but tested: {name} {', '.join(sorted(met - known))}")
+    return "\n".join(lines)
+
+
+def _amount(rows: Sequence[Utterance]) -> str:
+    recorded = [row for row in rows if row.audio is not None]
+    if not recorded:
+        return f"{len(rows)} rows" if rows else "none"
+    unknown = sum(row.duration_s is None for row in recorded)
+    length = _length(sum(row.duration_s or 0.0 for row in recorded))
+    speakers = len({row.speaker for row in recorded if row.speaker})
+    parts = [f"{len(recorded)} recordings", length]
+    parts += [f"{speakers} speaker{'s' if speakers > 1 else ''}"] if speakers else []
+    parts += [f"{unknown} of unknown length"] if unknown else []
+    parts += [f"and {len(rows) - len(recorded)} sentences"] if len(rows) > len(recorded) else []
+    return ", ".join(parts)
+
+
+def _length(seconds: float) -> str:
+    return f"{seconds / 60:.1f} minutes" if seconds >= 90 else f"{seconds:.0f} s"
+
+
+def _counts(counter: Counter[str]) -> str:
+    shown = [f"{name} {number}" for name, number in counter.most_common(8)]
+    return ", ".join(shown) + (f" and {len(counter) - 8} more" if len(counter) > 8 else "")
+
+
+def _num_steps(recipe: Recipe, stage: Stage, examples: Examples) -> int:
+    """Optimizer steps of a stage: every epoch's rows in steps of batch size x accumulation, the last one short."""
+    sizes = {pool: len(rows) for pool, rows in examples.items()}
+    epochs = (epoch_rows(stage, sizes, epoch, recipe.train.seed) for epoch in range(stage.epochs))
+    return sum(math.ceil(len(rows) / _step_size(recipe)) for rows in epochs)
+
+
+def _step_size(recipe: Recipe) -> int:
+    return recipe.train.per_device_train_batch_size * recipe.train.gradient_accumulation_steps
+
+
+def _stages(recipe: Recipe, stages: Sequence[Stage], steps: Sequence[int], examples: Examples) -> str:
+    lines = [f"Plan: {sum(steps)} steps of {_step_size(recipe)} rows"]
+    for stage, number in zip(stages, steps, strict=True):
+        drawn = [f"{pool} x {passes:g}" for pool, passes in stage.passes.items() if passes > 0 and examples.get(pool)]
+        rate = recipe.train.learning_rate * stage.learning_rate_scale
+        lines.append(
+            f"  {stage.name}: {number} steps, {stage.epochs} epochs of {', '.join(drawn) or 'no rows'}; learning rate "
+            f"{rate:g} after {math.ceil(stage.warmup_ratio * number)} steps of warm-up"
+        )
+    return "\n".join(lines)
+
+
+def _weights(model: Model, groups: Mapping[str, Sequence[str]], trainable: set[str]) -> str:
+    """Parameters by group; tied weights are counted once, weights that an adapter adds with the group they sit in."""
+    parts = [(f"{part}.", group) for group, names in groups.items() for part in names]
+    total: Counter[str] = Counter()
+    trained: Counter[str] = Counter()
+    for name, parameter in model.module.named_parameters():
+        found = [(len(part), group) for part, group in parts if name.startswith(part)]
+        group = max(found)[1] if found else "others"
+        total[group] += parameter.numel()
+        trained[group] += parameter.numel() if name in trainable else 0
+    width = max(map(len, total))
+    lines = ["Weights: trained of all"]
+    for group in [*(g for g in groups if total[g]), *(["others"] if total["others"] else [])]:
+        lines.append(f"  {group:<{width}}  {_share(trained[group], total[group])}")
+    lines.append(f"  {'in all':<{width}}  {_share(trained.total(), total.total())}")
+    return "\n".join(lines)
+
+
+def _share(trained: int, total: int) -> str:
+    return f"{trained:>12,} of {total:>12,}  {'frozen' if not trained else f'{trained / total:.2%} trained'}"
+
+
+def _in_words(model: Model, examples: Examples) -> list[str]:
+    """A row of each pool as the model is given it, and the answer that the loss is taken on."""
+    sections = []
+    for pool, rows in examples.items():
+        if not rows:
+            continue
+        batch = model.batch(rows[:1])
+        heard = getattr(model, "heard", lambda _: [None])(rows[:1])[0]
+        prompt = batch.decoded_prompts(model.tokenizer)[0]
+        lines = [f"A {pool} row as the model is given it ({rows[0].id})"]
+        lines += [f"  | {line}" for line in prompt.split("\n")]
+        lines += [f"  [audio] is {rows[0].audio}" + (f", heard as: {heard}" if heard else "")] if rows[0].audio else []
+        lines += [f"  learns to answer: {batch.decoded_labels(model.tokenizer)[0]}"]
+        sections.append("\n".join(lines))
+    return sections
+
+
+def _longest(model: Model, pools: LoadedPools, examples: Examples) -> str:
+    """The longest rows; of recordings those that last longest are measured, so that not all of them must be heard."""
+    lasting = sorted(pools.speech, key=lambda row: row.duration_s or 0.0, reverse=True)[:NUM_LONGEST]
+    candidates = {row.id for row in lasting}
+    measured = [(model.num_tokens(row), "text", row) for row in examples["text"]]
+    measured += [(model.num_tokens(row), "speech", row) for row in examples["speech"] if row.id in candidates]
+    lines = ["Longest rows, in positions of the language model after the instruction"]
+    for kind in ("text", "speech"):
+        longest = sorted((item for item in measured if item[1] == kind), key=lambda item: -item[0])[:NUM_LONGEST]
+        for length, _, row in longest:
+            said = row.text or str(row.audio)
+            lines.append(f"  {length:>5}  {kind} {row.id}: {said[:70]}{'...' if len(said) > 70 else ''}")
+    return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """Seconds of one optimizer step of a stage, and seconds to hear one recording for the first time."""
+
+    step_s: float
+    hear_s: float
+
+
+def _cost(
+    recipe: Recipe,
+    model: Model,
+    trainable: Sequence[str],
+    stages: Sequence[Stage],
+    steps: Sequence[int],
+    examples: Examples,
+) -> str:
+    step_s, hear_s = 0.0, 0.0
+    for stage, number in zip(stages, steps, strict=True):
+        measured = _measure(recipe, model, stage, examples)
+        step_s += number * measured.step_s
+        hear_s = max(hear_s, measured.hear_s)
+    heard = {pool for stage in stages for pool, passes in stage.passes.items() if passes > 0}
+    hearing_s = hear_s * sum(len(rows) for pool, rows in examples.items() if pool in heard and pool != "text")
+    return (
+        f"Training takes about {format_s(step_s + hearing_s)} here ({step_s / max(1, sum(steps)):.2g} s a step, measured "
+        f"on one of each stage; {format_s(hearing_s)} of it to hear the recordings once) and "
+        f"{_memory_gb(model, trainable):.1f} GB of memory. Answering the test set comes on top."
+    )
+
+
+def _measure(recipe: Recipe, model: Model, stage: Stage, examples: Examples) -> _Measured:
+    """Time a step on rows as the stage mixes them; other rows first, so that nothing is timed that happens only once."""
+    import torch
+
+    from lalm.train.loop import uses_bf16
+
+    sizes = {pool: len(rows) for pool, rows in examples.items()}
+    rows = [examples[pool][index] for pool, index in epoch_rows(stage, sizes, 0, recipe.train.seed)]
+    size = recipe.train.per_device_train_batch_size
+    device = next(model.module.parameters()).device
+    step_s = hear_s = 0.0
+    if not rows:
+        return _Measured(step_s, hear_s)
+    model.module.train()
+    for batch in (rows[size : 2 * size] or rows[:size], rows[:size]):
+        spoken = sum(row.modality == "speech" for row in batch)
+        started = time.monotonic()
+        features = model.batch(batch)
+        hear_s = max(hear_s, (time.monotonic() - started) / spoken if spoken else 0.0)
+        started = time.monotonic()
+        with torch.autocast(device.type, torch.bfloat16, enabled=uses_bf16(recipe.train, device)):
+            nll, _ = model.loss(features)
+        nll.sum().backward()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        step_s = time.monotonic() - started
+        model.module.zero_grad(set_to_none=True)
+    return _Measured(step_s * recipe.train.gradient_accumulation_steps, hear_s)
+
+
+def _memory_gb(model: Model, trainable: Sequence[str]) -> float:
+    """The most that was used so far, one step included, and AdamW's two values for each trained weight."""
+    import torch
+
+    parameters = dict(model.module.named_parameters())
+    device = next(iter(parameters.values())).device
+    peak = torch.cuda.max_memory_allocated() if device.type == "cuda" else _resident_peak_bytes()
+    return (peak + 2 * sum(parameters[name].numel() * 4 for name in trainable)) / 1e9
+
+
+def _resident_peak_bytes() -> int:
+    import sys
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in KiB
