@@ -51,12 +51,16 @@ class CtcHead(nn.Module):
 def read_head(path: Path, config: WhisperConfig) -> CtcHead:
     """The head with the weights of a safetensors file. Raises ModelError if it is missing or does not fit."""
     if not path.is_file():
-        raise ModelError(f"{path}: the connector's weights are missing. Train them with: lalm align recipes/align_smol.yaml")
+        raise ModelError(
+            f"{path}: the connector's weights are missing. Train them with: lalm align recipes/align_smol.yaml"
+        )
     head = CtcHead(config)
     state = {name: tensor.float() for name, tensor in load_file(path).items()}
     wrong = sorted(set(state) ^ set(head.state_dict()))
     if wrong:
-        raise ModelError(f"{path}: these are not the weights of this head ({len(wrong)} names differ, first {wrong[0]}).")
+        raise ModelError(
+            f"{path}: these are not the weights of this head ({len(wrong)} names differ, first {wrong[0]})."
+        )
     head.load_state_dict(state)
     return head.eval()
 

@@ -32,6 +32,7 @@ class CtcAlignment:
     """`contracts.Model` of the head alone; `frames` gives the stored frames of an example by its id."""
 
     def __init__(self, head: CtcHead, frames: Frames, lengths: Mapping[str, int]) -> None:
+        self.head = head
         self.module: nn.Module = _Module(head)
         self.peft: Any = None
         self.tokenizer: Any = None
@@ -64,10 +65,15 @@ class CtcAlignment:
         frames, mask, letters = batch
         if self.module.training:
             frames = _blanked(frames, mask)
-        log_probs = self.module.connector(frames, mask)
+        log_probs = self.head(frames, mask)
         lengths = torch.tensor([len(row) for row in letters])
         nll = nn.functional.ctc_loss(
-            log_probs.transpose(0, 1), torch.cat(letters), mask.sum(dim=1), lengths, reduction="none", zero_infinity=True
+            log_probs.transpose(0, 1),
+            torch.cat(letters),
+            mask.sum(dim=1),
+            lengths,
+            reduction="none",
+            zero_infinity=True,
         )
         return nll, lengths
 
@@ -75,7 +81,7 @@ class CtcAlignment:
     def generate(self, examples: Sequence[Example], max_new_tokens: int = 0, num_beams: int = 1) -> list[str]:
         """Best character of each frame, without a search."""
         frames, mask, _ = self.batch(examples)
-        log_probs = self.module.connector(frames, mask)
+        log_probs = self.head(frames, mask)
         return [greedy_text(row[real]) for row, real in zip(log_probs, mask, strict=True)]
 
 

@@ -9,6 +9,7 @@ sentences of SLURP's lm.txt (CC BY 4.0), pairs seen at least twice, with the sta
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 import math
 import re
@@ -41,7 +42,7 @@ def make_lexicon(sentences: Path, out: Path) -> None:
     for line in sentences.read_text(encoding="utf-8").splitlines():
         said = ["<s>", *plain_words(line).split()]
         firsts.update(said[:-1])
-        pairs.update(zip(said, said[1:], strict=False))
+        pairs.update(itertools.pairwise(said))
     bigrams: dict[str, dict[str, float]] = {}
     for (first, second), count in sorted(pairs.items()):
         if count >= MIN_COUNT and second in words and (first in words or first == "<s>"):

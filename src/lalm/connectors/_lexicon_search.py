@@ -78,7 +78,9 @@ class _Prefix:
     ends: bool
 
 
-def search(log_probs: np.ndarray, vocabulary: Sequence[str], lexicon: Lexicon, cfg: SearchConfig) -> list[tuple[str, float]]:
+def search(
+    log_probs: np.ndarray, vocabulary: Sequence[str], lexicon: Lexicon, cfg: SearchConfig
+) -> list[tuple[str, float]]:
     """The best texts of one recording with their scores, best first.
 
     log_probs [frames, symbols] are natural logs; symbol 0 is the blank, the others are one character each.
@@ -115,9 +117,7 @@ def search(log_probs: np.ndarray, vocabulary: Sequence[str], lexicon: Lexicon, c
     return _finish(beams, prefixes, lexicon, cfg)
 
 
-def _extend(
-    text: str, letter: str, prefixes: dict[str, _Prefix], lexicon: Lexicon, cfg: SearchConfig
-) -> list[str]:
+def _extend(text: str, letter: str, prefixes: dict[str, _Prefix], lexicon: Lexicon, cfg: SearchConfig) -> list[str]:
     """The prefix grown by a letter, if words allow it; its state is kept in `prefixes`."""
     longer = text + letter
     if longer in prefixes:

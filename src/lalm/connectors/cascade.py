@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from lalm.connectors._whisper_decoder import WhisperDecoder, plain_words
 from lalm.plugins import PluginConfig
 
-
 HEARS_WORDS = True
 
 

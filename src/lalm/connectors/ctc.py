@@ -43,7 +43,9 @@ TAPS = (TAP,)
 class Config(PluginConfig):
     """Options of the CTC connector."""
 
-    weights: Path | None = Field(None, description="safetensors of the head (none: the ones that come with the package)")
+    weights: Path | None = Field(
+        None, description="safetensors of the head (none: the ones that come with the package)"
+    )
     lexicon: Path | None = Field(None, description="word list and bigrams (none: English, as shipped)")
     beam: int = Field(48, ge=1, description="prefixes kept in the search")
     lm_weight: float = Field(SearchConfig.lm_weight, ge=0, description="weight of word log-probabilities in the search")
@@ -61,7 +63,9 @@ class CtcConnector(nn.Module):
         super().__init__()
         config = whisper_config()
         if audio_width != config.d_model:
-            raise ModelError(f"The ctc connector reads Whisper base's frames of width {config.d_model}, not {audio_width}.")
+            raise ModelError(
+                f"The ctc connector reads Whisper base's frames of width {config.d_model}, not {audio_width}."
+            )
         self.cfg = cfg
         self._weights, self._lexicon_file = cfg.weights or WEIGHTS, cfg.lexicon or LEXICON
         self.head = read_head(self._weights, config)
@@ -78,7 +82,10 @@ class CtcConnector(nn.Module):
         """The best texts of each item with their scores, best first."""
         log_probs = self.head(frames, frame_mask).cpu().numpy()
         lengths = frame_mask.sum(dim=1).tolist()
-        return [search(item[:length], VOCABULARY, self.lexicon, self.search) for item, length in zip(log_probs, lengths, strict=True)]
+        return [
+            search(item[:length], VOCABULARY, self.lexicon, self.search)
+            for item, length in zip(log_probs, lengths, strict=True)
+        ]
 
     def prepare(self, frames: Tensor, frame_mask: Tensor) -> list[dict[str, np.ndarray]]:
         """Per item: token ids [tokens, alternatives] and their weights [tokens, alternatives], the best text's first."""
@@ -175,6 +182,6 @@ def alignment(cfg: Config, frames: Frames, lengths: Mapping[str, int]) -> CtcAli
 
 def save_alignment(model: CtcAlignment, path: Path) -> None:
     """The head's weights in float16, as `weights` reads them."""
-    state = {name: tensor.detach().half().contiguous() for name, tensor in model.module.connector.state_dict().items()}
+    state = {name: tensor.detach().half().contiguous() for name, tensor in model.head.state_dict().items()}
     with atomic(path, "wb") as stream:
         stream.write(save(state))

@@ -33,7 +33,9 @@ class Config(ctc.Config):
 
     language: str = Field("en", description="language that Whisper is told to expect (ISO 639-1)")
     zero_audio: bool = Field(False, description="zero the vectors of the CTC part, to measure what they add")
-    text_noise: float = Field(0.15, ge=0, lt=1, description="share of words misheard on purpose in a text row's second line")
+    text_noise: float = Field(
+        0.15, ge=0, lt=1, description="share of words misheard on purpose in a text row's second line"
+    )
 
 
 class HybridConnector(nn.Module):
@@ -83,7 +85,9 @@ class HybridConnector(nn.Module):
             words = table(torch.as_tensor(item["words"], device=device))
             audio = row[real]
             rows.append(torch.cat([words, torch.zeros_like(audio) if self.cfg.zero_audio else audio]))
-        both = nn.utils.rnn.pad_sequence([torch.ones(len(r), dtype=torch.bool, device=device) for r in rows], batch_first=True)
+        both = nn.utils.rnn.pad_sequence(
+            [torch.ones(len(r), dtype=torch.bool, device=device) for r in rows], batch_first=True
+        )
         return nn.utils.rnn.pad_sequence(rows, batch_first=True), both
 
     def transcripts(self, prepared: Sequence[Mapping[str, np.ndarray]]) -> list[str]:

