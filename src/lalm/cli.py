@@ -187,7 +187,11 @@ def _done(path: Path) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the exit code of docs/formats.md."""
     parser = _parser()
-    args = parser.parse_args(argv)
+    args, rest = parser.parse_known_args(argv)
+    if rest and hasattr(args, "override") and all("=" in word and not word.startswith("-") for word in rest):
+        args.override += rest  # argparse takes no positional arguments after an option
+    elif rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if args.version:
         from lalm import __version__
 
@@ -205,6 +209,7 @@ def _guarded(run: Callable[[argparse.Namespace], None], args: argparse.Namespace
 
     try:
         run(args)
+        sys.stdout.flush()  # a full disk shows here, not at exit
     except UserError as error:
         print(f"lalm: {error}", file=sys.stderr)
         return 2
@@ -212,13 +217,14 @@ def _guarded(run: Callable[[argparse.Namespace], None], args: argparse.Namespace
         print("\nlalm: interrupted; what was finished is kept, and the same command goes on.", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        sys.stderr.close()
+        _give_up_output()
         return 0
     except OSError as error:
         import errno
 
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG):
             return _fault(error)
+        _give_up_output()
         print(
             f"lalm: {error.filename or 'the disk'}: {error.strerror}. Nothing was left half-written.", file=sys.stderr
         )
@@ -228,18 +234,25 @@ def _guarded(run: Callable[[argparse.Namespace], None], args: argparse.Namespace
     return 0
 
 
+def _give_up_output() -> None:
+    """What is left for a standard output that cannot take it goes nowhere, or Python would complain at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _fault(error: BaseException) -> int:
     text = "".join(traceback.format_exception(error))
     if os.environ.get("LALM_DEBUG"):
         print(text, file=sys.stderr)
         return 1
-    with tempfile.NamedTemporaryFile("w", prefix="lalm-fault-", suffix=".txt", delete=False, encoding="utf-8") as file:
-        file.write(text)
-    print(
-        f"lalm: a fault of ours ({type(error).__name__}: {error}). Please report it with {file.name} "
-        "(LALM_DEBUG=1 prints it).",
-        file=sys.stderr,
-    )
+    what = f"lalm: a fault of ours ({type(error).__name__}: {error}). Please report it with"
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="lalm-fault-", suffix=".txt", delete=False, encoding="utf-8"
+        ) as file:
+            file.write(text)
+        print(f"{what} {file.name} (LALM_DEBUG=1 prints it).", file=sys.stderr)
+    except OSError:
+        print(f"{what} what LALM_DEBUG=1 prints.", file=sys.stderr)
     return 1
 
 

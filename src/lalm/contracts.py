@@ -102,7 +102,10 @@ class Model(Protocol):
         """Group name (`audio_encoder`, `connector`, `llm.attention`, ...) -> names of its sub-modules within `module`."""
 
     def batch(self, examples: Sequence[Example]) -> Any:
-        """Collate examples of any modality into the model's own features."""
+        """Collate examples of any modality into the model's own features.
+
+        The batch says itself in words: `decoded_prompts(tokenizer)` and `decoded_labels(tokenizer)`, one text a row.
+        """
 
     def num_tokens(self, example: Example) -> int:
         """Length of a row in positions of the language model, for batching rows of like length."""

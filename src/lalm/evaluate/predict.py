@@ -117,7 +117,7 @@ def _rows_to_answer(
     recipe: Recipe, manifest: Path | None, corpus: str | None, root: Path | None, split: str | None
 ) -> tuple[Sequence[Utterance], str]:
     """The rows and what the set is called. Raises UserError for a corpus without a folder or a split that is none."""
-    from lalm.data.pools import load_pools
+    from lalm.data.pools import corpus_options, load_pools
 
     if split is not None and split not in SPLITS:
         raise UserError(f"--split {split}: there is no such split.{nearest(split, SPLITS)}")
@@ -128,7 +128,7 @@ def _rows_to_answer(
     if where is None:
         raise UserError(f"--corpus {name} needs --root, the folder of the corpus.")
     module = plugins.load("corpora", name)
-    given = recipe.data.corpus.options if name == recipe.data.corpus.name else {}
+    given = corpus_options(recipe.data) if name == recipe.data.corpus.name else {}
     cfg = plugins.configure(module, given, "corpus")
     wanted = SPLITS if split is None and corpus is None else (split or "test",)
     rows = [row for one in wanted for row in module.read(where, one, cfg)]

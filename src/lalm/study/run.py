@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from lalm.config import to_yaml
-from lalm.data.pools import load_pools
+from lalm.data.pools import check_recordings, load_pools
 from lalm.errors import DataError, UserError
 from lalm.rundir import RunDir, read_json, write_json, write_text
 from lalm.study.collect import collect
@@ -41,13 +41,16 @@ def run_study(study_yaml: Path, out: Path, assignments: Sequence[str] = ()) -> P
     study, base = load_study(study_yaml, assignments)
     todo = runs(study, base)
     check_folder(out, todo)
+    loaded = []
     for recipe in {to_yaml(run.recipe): run.recipe for run in todo}.values():
         pools = load_pools(recipe.data)  # every problem of the data, before hours of work
+        loaded.append(pools)
         plan(recipe, make_examples(recipe, pools))
         if not pools.test:
             raise DataError(
                 f"The corpus '{recipe.data.corpus.name}' in {recipe.data.root} has no test rows to judge runs by."
             )
+    check_recordings(*loaded)
     with in_use(out):
         _open(out, study, todo)
         failed = _run_all(out, todo, study)
