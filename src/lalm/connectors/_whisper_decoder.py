@@ -62,11 +62,13 @@ class WhisperDecoder:
             groups.setdefault(length, []).append(index)  # cross-attention has no mask: equal lengths together
         texts = [""] * len(frames)
         for length, members in groups.items():
-            for index, ids in zip(members, self._greedy(frames[members, :length]), strict=True):
-                texts[index] = self._tokenizer.decode(ids, skip_special_tokens=True).strip()
+            for index, (ids, ended) in zip(members, self._greedy(frames[members, :length]), strict=True):
+                text = self._tokenizer.decode(ids, skip_special_tokens=True).strip()
+                texts[index] = without_echo(text, ended)
         return texts
 
-    def _greedy(self, frames: Tensor) -> list[list[int]]:
+    def _greedy(self, frames: Tensor) -> list[tuple[list[int], bool]]:
+        """Token ids of each row, and whether the row ended by itself."""
         encoded = BaseModelOutput(last_hidden_state=frames)
         tokens = torch.tensor([self._prompt] * len(frames), device=frames.device)
         answers: list[list[int]] = [[] for _ in frames]
@@ -88,7 +90,26 @@ class WhisperDecoder:
             if not any(alive):
                 break
             tokens = best[:, None]
-        return answers
+        return [(ids, not going) for ids, going in zip(answers, alive, strict=True)]
+
+
+def without_echo(text: str, ended: bool) -> str:
+    """A transcript that says the same again and again, once; any other as it is.
+
+    Over frames that are not padded to thirty seconds the decoder at times begins anew instead of ending. A text counts
+    as an echo if it repeats its beginning word for word to its end: a whole second time, or, where it was cut off
+    (`ended` is false), by three words at least, the last of which may be incomplete.
+    """
+    words = [re.sub(r"\W", "", word.lower()) for word in text.split()]
+    for period in range(2, len(words)):
+        repeated = len(words) - period
+        whole = repeated if ended else repeated - 1
+        same = all(words[i] == words[i + period] for i in range(whole))
+        if not ended:
+            same = same and words[repeated - 1].startswith(words[-1])
+        if same and (repeated >= period or (not ended and repeated >= 3)):
+            return " ".join(text.split()[:period])
+    return text
 
 
 def plain_words(text: str) -> str:
