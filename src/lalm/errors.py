@@ -35,6 +35,11 @@ class MissingExtraError(UserError):
         super().__init__(f"{what} is needed for {needed_for} and is not installed. Install it with: {install}")
 
 
+def many(number: int, what: str) -> str:
+    """`1 row`, `2 rows`."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 def nearest(name: str, allowed: Iterable[str]) -> str:
     """A closing phrase that names the nearest allowed value, or lists all of them: ` Did you mean 'lora'? ...`."""
     options = sorted(str(option) for option in allowed)

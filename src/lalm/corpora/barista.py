@@ -21,7 +21,7 @@ from pydantic import Field, PositiveInt
 from lalm.data.manifest import json_lines, resolve
 from lalm.data.recordings import with_durations
 from lalm.data.slots import parse_slots
-from lalm.errors import DataError
+from lalm.errors import DataError, many
 from lalm.plugins import PluginConfig
 from lalm.records import Frame, Utterance
 from lalm.rundir import write_jsonl
@@ -67,7 +67,7 @@ def _rows(path: Path, kind: str) -> Iterator[Utterance]:
     times = Counter(row.id for row in rows)
     problems += [f"{path}: the recording '{name}' stands there {n} times." for name, n in times.items() if n > 1]
     if problems:
-        raise DataError(f"{path}: {len(problems)} problems.", problems)
+        raise DataError(f"{path}: {many(len(problems), 'problem')}.", problems)
     yield from with_durations(rows, path)
 
 

@@ -21,7 +21,7 @@ from lalm.data.manifest import resolve
 from lalm.data.recordings import with_durations
 from lalm.data.slots import slots_from_text
 from lalm.data.table import Table, read_table
-from lalm.errors import ConfigError, DataError, nearest
+from lalm.errors import ConfigError, DataError, many, nearest
 from lalm.plugins import PluginConfig
 from lalm.records import Frame, Slot, Utterance
 from lalm.rundir import write_text
@@ -93,7 +93,7 @@ def read(root: Path, split: str, cfg: Config) -> Iterator[Utterance]:
         problems += [f"{path}, line {line}: {problem}" for problem in found]
         rows.append(row)
     if problems:
-        raise DataError(f"{path}: {len(problems)} problems.", problems)
+        raise DataError(f"{path}: {many(len(problems), 'problem')}.", problems)
     yield from with_durations((row for row in rows if row.split == split), path)
 
 

@@ -18,7 +18,7 @@ from pydantic import Field
 
 from lalm.data.manifest import json_lines, resolve
 from lalm.data.recordings import with_durations
-from lalm.errors import DataError
+from lalm.errors import DataError, many
 from lalm.plugins import PluginConfig
 from lalm.records import Frame, Slot, Utterance
 from lalm.rundir import write_jsonl
@@ -63,7 +63,7 @@ def read(root: Path, split: str, cfg: Config) -> Iterator[Utterance]:
         f"{path}: the id {name!r} stands there {n} times; ids must differ." for name, n in times.items() if n > 1
     ]
     if problems:
-        raise DataError(f"{path}: {len(problems)} problems.", problems)
+        raise DataError(f"{path}: {many(len(problems), 'problem')}.", problems)
     yield from with_durations(rows, path)
 
 

@@ -13,7 +13,7 @@ from random import Random
 
 import numpy as np
 
-from lalm.errors import DataError
+from lalm.errors import DataError, many
 from lalm.records import Utterance
 
 
@@ -53,7 +53,9 @@ def draw(
 def _minutes(ordered: Sequence[Utterance], minutes: float) -> list[Utterance]:
     unknown = [row.id for row in ordered if row.duration_s is None]
     if unknown:
-        raise DataError(f"data.speech_minutes: {len(unknown)} recordings have no duration_s, first '{unknown[0]}'.")
+        raise DataError(
+            f"data.speech_minutes: {many(len(unknown), 'recording')} without duration_s, first '{unknown[0]}'."
+        )
     result: list[Utterance] = []
     seconds = 0.0
     for row in ordered:
@@ -108,6 +110,6 @@ def check_speakers_apart(train: Sequence[Utterance], test: Sequence[Utterance]) 
     both = {row.speaker for row in train if row.speaker} & {row.speaker for row in test if row.speaker}
     if both:
         raise DataError(
-            f"{len(both)} speakers are in training and in test, so the test would not say how new voices are understood.",
+            f"{many(len(both), 'speaker')} in training and in test, so the test would not say how new voices are understood.",
             [f"speaker '{name}'" for name in sorted(both)],
         )

@@ -78,4 +78,4 @@ class PreparedCache:
         path = self._file(key)
         if path is not None:
             with atomic(path, "wb") as stream:
-                np.savez(stream, **arrays)
+                np.savez(stream, **arrays)  # type: ignore[arg-type]

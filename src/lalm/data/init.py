@@ -13,7 +13,7 @@ from lalm.data.labelled import LabelledFile, LabelledRow, read_labelled
 from lalm.data.manifest import row_to_json
 from lalm.data.matching import Matches, match
 from lalm.data.splitting import choose_test
-from lalm.errors import DataError, UserError
+from lalm.errors import DataError, UserError, many
 from lalm.records import Utterance
 from lalm.rundir import write_jsonl, write_text
 
@@ -149,8 +149,8 @@ def _of_one_speaker(rows: Sequence[Utterance]) -> tuple[list[Utterance], str | N
         return list(rows), None
     if len(by_split[False] | by_split[True]) > 1:
         raise DataError(
-            f"The split column puts {len(both)} speakers into training and test, so the test would not say how new voices "
-            "are understood.",
+            f"The split column puts {many(len(both), 'speaker')} into training and test, so the test would not say how new "
+            "voices are understood.",
             [f"speaker '{name}'" for name in sorted(str(one) for one in both)],
         )
     moved = [replace(r, speaker=None, meta={**r.meta, "speaker": r.speaker}) if r.speaker else r for r in rows]

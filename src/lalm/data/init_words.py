@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lalm.data.labelled import LabelledFile
 from lalm.data.matching import Matches, plain_words
+from lalm.errors import many
 from lalm.records import Utterance
 
 _USES = {
@@ -35,7 +36,7 @@ def describe(
 ) -> str:
     """The page that `lalm init` prints."""
     recorded = [row for row in rows if row.audio is not None]
-    lines = [f"Read {sentences.path} ({sentences.how}): {_many(len(sentences.rows), 'row')}."]
+    lines = [f"Read {sentences.path} ({sentences.how}): {many(len(sentences.rows), 'row')}."]
     lines += [*_columns(sentences), *_labels(sentences, rows)]
     if folder is not None or recorded:
         where = folder if folder is not None else "the recordings that it names"
@@ -44,7 +45,7 @@ def describe(
         lines += _splits(rows, one_speaker)
     else:
         lines += ["", "No recordings: the recipe trains on text alone, and there is nothing yet to test on."]
-    lines += ["", f"Wrote {out / 'manifest.jsonl'} ({_many(len(rows), 'row')}) and {out / 'recipe.yaml'}."]
+    lines += ["", f"Wrote {out / 'manifest.jsonl'} ({many(len(rows), 'row')}) and {out / 'recipe.yaml'}."]
     if outside:
         lines.append(
             "Recordings lie outside that folder and are read where they are; the recipe says so (allow_outside_paths)."
@@ -71,12 +72,12 @@ def _labels(sentences: LabelledFile, rows: Sequence[Utterance]) -> list[str]:
     intents = Counter(row.frame.intent for row in rows if row.frame.intent)
     slots = Counter(slot.type for row in rows for slot in row.frame.slots)
     unlabelled = [row.id for row in rows if not row.frame.intent and not row.frame.slots]
-    lines = [f"{_many(num_texts, 'sentence')}, {_many(len(intents), 'intent')}, {_many(len(slots), 'slot type')}."]
+    lines = [f"{many(num_texts, 'sentence')}, {many(len(intents), 'intent')}, {many(len(slots), 'slot type')}."]
     lines += [f"  intents: {_counts(intents)}"] if intents else []
     lines += [f"  slot types: {_counts(slots)}"] if slots else []
     if unlabelled:
         lines.append(
-            f"  {_many(len(unlabelled), 'row')} with neither intent nor slots, which teaches just that: {_list(unlabelled)}"
+            f"  {many(len(unlabelled), 'row')} with neither intent nor slots, which teaches just that: {_list(unlabelled)}"
         )
     return lines
 
@@ -85,23 +86,23 @@ def _left_out(matches: Matches, unreadable: Sequence[str]) -> list[str]:
     lines = []
     if matches.unlabelled:
         lines.append(
-            f"  {_many(len(matches.unlabelled), 'recording')} without a label, left out: {_list(matches.unlabelled)}"
+            f"  {many(len(matches.unlabelled), 'recording')} without a label, left out: {_list(matches.unlabelled)}"
         )
     if matches.not_there:
         lines.append(
-            f"  {_many(len(matches.not_there), 'row')} with a recording that is not there: {_list(matches.not_there)}"
+            f"  {many(len(matches.not_there), 'row')} with a recording that is not there: {_list(matches.not_there)}"
         )
     if matches.not_known:
         lines.append(
-            f"  {_many(len(matches.not_known), 'row')} with a sentence that has no label: {_list(matches.not_known)}"
+            f"  {many(len(matches.not_known), 'row')} with a sentence that has no label: {_list(matches.not_known)}"
         )
     if unreadable:
-        lines.append(f"  {_many(len(unreadable), 'recording')} that cannot be read, left out:")
+        lines.append(f"  {many(len(unreadable), 'recording')} that cannot be read, left out:")
         lines += [f"    {reason}" for reason in unreadable[:5]]
         lines += [f"    and {len(unreadable) - 5} more"] if len(unreadable) > 5 else []
     if matches.not_read:
         lines.append(
-            f"  {_many(len(matches.not_read), 'file')} in formats that are not read (allowed: WAV, FLAC, OGG, MP3): "
+            f"  {many(len(matches.not_read), 'file')} in formats that are not read (allowed: WAV, FLAC, OGG, MP3): "
             f"{_list(matches.not_read)}"
         )
     return lines
@@ -136,14 +137,10 @@ def _splits(rows: Sequence[Utterance], one_speaker: str | None) -> list[str]:
 def _amount(rows: Sequence[Utterance]) -> str:
     speakers = {row.speaker for row in rows if row.speaker}
     seconds = sum(row.duration_s or 0.0 for row in rows)
-    known = f" by {_many(len(speakers), 'speaker')}" if speakers else ""
-    return f"{_many(len(rows), 'recording')}{known}, " + (
+    known = f" by {many(len(speakers), 'speaker')}" if speakers else ""
+    return f"{many(len(rows), 'recording')}{known}, " + (
         f"{seconds / 60:.1f} minutes" if seconds >= 90 else f"{seconds:.0f} s"
     )
-
-
-def _many(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _speakers(rows: Sequence[Utterance]) -> str:

@@ -11,7 +11,7 @@ from lalm.data.columns import Columns, Rows, guess_columns
 from lalm.data.manifest import json_lines
 from lalm.data.slots import parse_slots, slots_from_text
 from lalm.data.table import DELIMITERS, in_words, read_table, sniff_delimiter
-from lalm.errors import DataError
+from lalm.errors import DataError, many
 from lalm.records import Frame, Slot
 
 JSON_EXTENSIONS = (".jsonl", ".ndjson", ".json")
@@ -72,7 +72,7 @@ def read_labelled(path: Path, guess_intent: bool = True) -> LabelledFile:
         problems += [f"{path}, line {line}: {problem}" for problem in found]
         rows.append(row)
     if problems:
-        raise DataError(f"{path}: {len(problems)} problems.", problems)
+        raise DataError(f"{path}: {many(len(problems), 'problem')}.", problems)
     return LabelledFile(path, columns, tuple(rows), how)
 
 
@@ -91,7 +91,7 @@ def _raw_rows(path: Path) -> tuple[list[str], Rows, str]:
         else:
             problems.append(f"{path}, line {line}: is not an object; one JSON object a line is needed.")
     if problems:
-        raise DataError(f"{path}: {len(problems)} problems.", problems)
+        raise DataError(f"{path}: {many(len(problems), 'problem')}.", problems)
     return list(dict.fromkeys(name for _, row in rows for name in row)), rows, "JSON lines"
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from lalm.errors import DataError
+from lalm.errors import DataError, many
 from lalm.records import Frame, Slot, Utterance
 from lalm.rundir import write_jsonl
 
@@ -33,7 +33,7 @@ def read_manifest(path: Path, allow_outside: bool = False) -> list[Utterance]:
         first_line.setdefault(row.id, number)
         rows.append(row)
     if problems:
-        raise DataError(f"{path}: {len(problems)} problems.", problems)
+        raise DataError(f"{path}: {many(len(problems), 'problem')}.", problems)
     return rows
 
 
@@ -83,7 +83,7 @@ def parse_row(value: Any, folder: Path, allow_outside: bool) -> tuple[Utterance 
     if audio_name is not None:
         audio, problem = resolve(folder, audio_name, allow_outside)
         problems += [f"field 'audio': {problem}"] if problem else []
-    if not words and not audio_name:
+    if not value.get("text") and not value.get("audio"):
         problems.append("has neither 'text' nor 'audio'; at least one is needed.")
     duration = value.get("duration_s")
     if duration is not None and (

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from lalm.data import audio
-from lalm.errors import DataError
+from lalm.errors import DataError, many
 from lalm.records import Utterance
 
 
@@ -27,5 +27,5 @@ def with_durations(rows: Iterable[Utterance], where: Path) -> list[Utterance]:
             problems.append(f"row '{row.id}': {error}")
         result.append(row)
     if problems:
-        raise DataError(f"{where}: {len(problems)} recordings cannot be used.", problems)
+        raise DataError(f"{where}: {many(len(problems), 'recording')} cannot be used.", problems)
     return result

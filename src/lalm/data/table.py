@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from lalm.errors import DataError
+from lalm.errors import DataError, many
 
 DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 _NAMES = {",": "a comma", "\t": "a tab", ";": "a semicolon", "|": "a bar"}
@@ -46,7 +46,7 @@ def read_table(path: Path, delimiter: str | None = None, quote: str | None = '"'
         raise DataError(f"{path}: {_quote_problem(error)}") from None
     problems += _header_problems(path, header, rows)
     if problems:
-        raise DataError(f"{path}: {len(problems)} problems.", problems)
+        raise DataError(f"{path}: {many(len(problems), 'problem')}.", problems)
     named = [(index, name) for index, name in enumerate(header) if name]
     cells_of = tuple((number, {name: cells[index] for index, name in named}) for number, cells in rows)
     return Table(path, tuple(name for _, name in named), cells_of)
