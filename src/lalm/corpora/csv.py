@@ -118,21 +118,22 @@ def _file(root: Path, split: str) -> tuple[Path | None, Split | None]:
 
 def _check_columns(table: Table, cfg: Config) -> dict[str, str]:
     """What a column is for -> its name, of those that are there. Raises ConfigError for what must be there and is not."""
-    found: dict[str, str] = {}
-    problems = []
-    for use in _COLUMNS:
-        name = getattr(cfg, f"{use}_column")
-        if name in table.columns:
-            found[use] = name
-        elif name is not None and (name != use or use == "intent"):
-            problems.append(
-                f"data.corpus.{use}_column: {table.path} has no column '{name}'.{nearest(name, table.columns)}"
-            )
-    for name in cfg.slot_columns:
-        if name not in table.columns:
-            problems.append(
-                f"data.corpus.slot_columns: {table.path} has no column '{name}'.{nearest(name, table.columns)}"
-            )
+    asked = {use: getattr(cfg, f"{use}_column") for use in _COLUMNS}
+    found = {use: name for use, name in asked.items() if name in table.columns}
+    free = [name for name in table.columns if name not in found.values()]
+    missing = {
+        f"{use}_column": name
+        for use, name in asked.items()
+        if name is not None and use not in found and (name != use or use == "intent")
+    }
+    problems = [
+        f"data.corpus.{key}: {table.path} has no column '{name}'.{nearest(name, free)}" for key, name in missing.items()
+    ]
+    problems += [
+        f"data.corpus.slot_columns: {table.path} has no column '{name}'.{nearest(name, free)}"
+        for name in cfg.slot_columns
+        if name not in table.columns
+    ]
     if not {"text", "audio"} & set(found):
         problems.append(
             f"{table.path} has neither a column of sentences nor one of recordings. Set data.corpus.text_column or "

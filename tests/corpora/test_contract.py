@@ -1,0 +1,102 @@
+"""One test for every corpus: what `make_tiny` writes, `read` reads, and what it yields keeps the contract."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lalm import plugins
+from lalm.config import DataSection
+from lalm.data import audio
+from lalm.data.columns import AUDIO_EXTENSIONS
+from lalm.data.pools import check_recordings, load_pools
+from lalm.errors import DataError
+
+NAMES = plugins.names("corpora")
+# Options that the tiny corpus needs because it is smaller than the real one.
+OPTIONS = {"barista": {"test_size": 2}, "slurp": {"audio": "audio"}}
+
+
+def test_all_corpora_are_found():
+    assert {"barista", "csv", "fsdd", "jsonl", "slurp"} <= set(NAMES)
+
+
+def tiny(name, folder):
+    module = plugins.load("corpora", name)
+    folder.mkdir(exist_ok=True)
+    module.make_tiny(folder, seed=0)
+    return module, module.Config(**OPTIONS.get(name, {}))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_tiny_corpus_is_read_and_keeps_the_contract(name, tmp_path):
+    module, cfg = tiny(name, tmp_path)
+    rows = {split: list(module.read(tmp_path, split, cfg)) for split in ("train", "dev", "test")}
+    assert any(row.text for row in rows["train"])
+    assert any(row.audio for row in rows["train"])
+    assert rows["test"]
+    for split, part in rows.items():
+        assert len({row.id for row in part}) == len(part)
+        for row in part:
+            assert row.split in (split, None)
+            assert row.text or row.audio
+            assert row.frame.intent
+            assert (row.source == "text") == (row.audio is None)
+            if row.audio is not None:
+                assert row.audio.is_relative_to(tmp_path)
+                assert row.duration_s == pytest.approx(audio.info(row.audio).duration_s, abs=0.01)
+    speakers = [{row.speaker for row in rows[split] if row.speaker} for split in ("train", "test")]
+    assert not speakers[0] & speakers[1]
+    test_files = {row.audio for row in rows["test"]}
+    assert not test_files & {row.audio for row in rows["train"] if row.audio}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_tiny_corpus_is_the_same_for_the_same_seed(name, tmp_path):
+    for folder in ("a", "b"):
+        tiny(name, tmp_path / folder)
+    files = {path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*") if path.is_file()}
+    assert files
+    for path in files:
+        one, other = tmp_path / "a" / path, tmp_path / "b" / path
+        if path.suffix in AUDIO_EXTENSIONS:  # an OGG file bears a random serial number
+            np.testing.assert_array_equal(audio.load(one), audio.load(other))
+        else:
+            assert one.read_bytes() == other.read_bytes()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_tiny_corpus_makes_pools(name, tmp_path):
+    tiny(name, tmp_path)
+    corpus = {"name": name, **OPTIONS.get(name, {})}
+    pools = load_pools(DataSection.model_validate({"corpus": corpus, "root": tmp_path}))
+    check_recordings(pools)
+    assert pools.text
+    assert pools.speech
+    assert pools.test
+    assert len({(row.text, row.frame) for row in pools.text}) == len(pools.text)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_licence_is_stated(name):
+    assert plugins.load("corpora", name).LICENCE
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_folder_without_the_corpus_is_refused(name, tmp_path):
+    module = plugins.load("corpora", name)
+    (tmp_path / "file.txt").write_text("no corpus", encoding="utf-8")
+    for root in (tmp_path, tmp_path / "file.txt"):
+        with pytest.raises(DataError):
+            list(module.read(root, "train", module.Config()))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_recording_that_is_empty_is_named(name, tmp_path):
+    module, cfg = tiny(name, tmp_path)
+    row = next(row for row in module.read(tmp_path, "test", cfg) if row.audio)
+    row.audio.write_bytes(b"")
+    section = DataSection.model_validate({"corpus": {"name": name, **OPTIONS.get(name, {})}, "root": tmp_path})
+    with pytest.raises(DataError) as error:
+        check_recordings(load_pools(section))
+    assert f"{row.audio}: is empty" in str(error.value)
