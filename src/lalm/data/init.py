@@ -189,11 +189,12 @@ def _relative(row: Utterance, out: Path) -> Utterance:
 def _recipe(rows: Iterable[Utterance], outside: bool) -> str:
     rows = list(rows)
     has_pool = any(row.audio is not None and row.split == "train" for row in rows)
+    has_text = any(row.text is not None and row.split == "train" for row in rows)
     has_slots = any(row.frame.slots for row in rows)
     metrics = ["intent_accuracy", *(["entity_f1", "slu_f1"] if has_slots else []), "exact_match"]
     return RECIPE.format(
         outside=OUTSIDE if outside else "",
         budget=BUDGET if has_pool else "",
-        scheme="curriculum" if has_pool else "text_only",
+        scheme="text_only" if not has_pool else "curriculum" if has_text else "speech_only",
         metrics=", ".join(metrics),
     )

@@ -111,7 +111,7 @@ def _row(line: int, values: Mapping[str, Any], columns: Columns, problems: list[
     if given and split is None:
         problems.append(f"column '{columns.of['split']}': is {given!r}; allowed: {', '.join(sorted(SPLITS))}.")
     words, audio_name = text("text"), text("audio")
-    if words is None and audio_name is None and "id" not in columns.of:
+    if words is None and audio_name is None and {"text", "audio"} & set(columns.of) and "id" not in columns.of:
         problems.append("has neither a sentence nor a recording; at least one is needed.")
     return LabelledRow(
         line=line,

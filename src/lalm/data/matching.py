@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lalm.data.columns import AUDIO_EXTENSIONS
 from lalm.data.labelled import EXTENSIONS, LabelledFile, LabelledRow, read_labelled
-from lalm.errors import DataError
+from lalm.errors import DataError, many
 from lalm.records import Frame
 
 OTHER_AUDIO = (".m4a", ".aac", ".wma", ".webm", ".mp4", ".amr", ".aif", ".aiff", ".3gp")  # known by name, not read
@@ -43,7 +43,7 @@ def match(sentences: LabelledFile, folder: Path | None) -> Matches:
         _from_labels_file(path, sentences, index, result, problems)
     _from_sentences(sentences, index, result, problems)
     if problems:
-        raise DataError(f"{len(problems)} rows label a recording that is labelled already.", problems)
+        raise DataError(f"{many(len(problems), 'row')} with another label for a recording that has one.", problems)
     result.unlabelled = [path for path in recordings if path not in result.labelled]
     return result
 
@@ -105,8 +105,8 @@ def _from_labels_file(path: Path, sentences: LabelledFile, index: _Index, result
         used += 1
         speaker, split = row.speaker or label.speaker, row.split or label.split
         _put(result, audio, replace(label, speaker=speaker, split=split, line=row.line), path, problems)
-    how = "their labels" if file.columns.labelled else "the labels of their sentences"
-    result.said.append(f"{path}: labels {used} recordings (column '{file.columns.of['audio']}') with {how}")
+    how = "labels" if file.columns.labelled else "the labels of their sentences"
+    result.said.append(f"{path}: {many(used, 'recording')} (column '{file.columns.of['audio']}') with {how}")
 
 
 def _sentence_of(
@@ -142,14 +142,18 @@ def _from_sentences(sentences: LabelledFile, index: _Index, result: Matches, pro
             audio = index.of_id(row.id)
             audio = None if audio in result.labelled else audio  # a file that lists recordings knows better
             by_id += audio is not None
+            if audio is None and row.text is None:
+                result.not_there.append(f"{sentences.path}, line {row.line}: {row.id}")
         if audio is not None:
             result.by_line[row.line] = audio
             _put(result, audio, row, sentences.path, problems)
     if named:
-        result.said.append(f"{sentences.path}: labels {named} recordings (column '{sentences.columns.of['audio']}')")
+        result.said.append(
+            f"{sentences.path}: {many(named, 'recording')} (column '{sentences.columns.of['audio']}') with labels"
+        )
     if by_id:
         result.said.append(
-            f"{by_id} recordings are called by the id of their sentence (column '{sentences.columns.of['id']}')"
+            f"{many(by_id, 'recording')} by name: the id of the sentence (column '{sentences.columns.of['id']}')"
         )
 
 
