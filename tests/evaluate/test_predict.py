@@ -1,0 +1,189 @@
+"""Answers of a trained run: as a library, on the command line, and from one recording, all the same. On the tiny model."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+import lalm
+from lalm.cli import main
+from lalm.config import parse_recipe
+from lalm.data.manifest import write_manifest
+from lalm.errors import DataError, UserError
+from lalm.evaluate.predict import predict_run
+from lalm.records import Frame, Utterance
+from lalm.study.single import train
+
+RATE_HZ = 16_000
+
+
+def tone(hz: float, duration_s: float) -> np.ndarray:
+    """A pure tone [num_samples] with a soft start."""
+    time_s = np.arange(int(RATE_HZ * duration_s)) / RATE_HZ
+    return (0.3 * np.sin(2 * np.pi * hz * time_s) * np.minimum(1, time_s * 50)).astype(np.float32)
+
+
+LOW, HIGH = tone(220, 0.25), tone(1900, 0.65)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The tiny model taught that a short low tone means `on` and a long high one `off`."""
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the tiny model is faster so
+    root = tmp_path_factory.mktemp("tones")
+    rows = []
+    for index in range(4):
+        intent, samples = ("off", HIGH) if index % 2 else ("on", LOW)
+        path = root / f"{index}.wav"
+        soundfile.write(path, samples[: len(samples) - 320 * index], RATE_HZ, subtype="FLOAT")
+        for split in ("train", "test"):
+            identity, words = f"{split}-{index}", f"turn it {intent}"
+            rows.append(Utterance(identity, words, path, Frame(intent), split=split, source="recorded"))
+    write_manifest(root / "manifest.jsonl", rows)
+    recipe = parse_recipe(
+        {
+            "data": {"corpus": "jsonl", "root": str(root)},
+            "backbone": {"name": "smol", "tiny": True, "connector": "mlp"},
+            "task": {"name": "slu", "instruction": "?"},
+            "tuner": "full",
+            "scheme": {"name": "speech_only", "num_train_epochs": 80},
+            "train": {
+                "groups": ["llm.attention", "llm.mlp", "llm.embeddings", "connector"],
+                "learning_rate": 1e-2,
+                "per_device_train_batch_size": 4,
+            },
+            "evaluate": {"max_new_tokens": 40},
+        },
+        root,
+    )
+    yield train(recipe, root / "run", quiet=True).root
+    torch.set_num_threads(num_threads)
+
+
+@pytest.fixture(scope="module")
+def understand(run: Path) -> Any:
+    return lalm.load(str(run))
+
+
+def predictions(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_predict_answers_the_test_set_of_the_recipe(run: Path):
+    path = predict_run(run)
+    assert path == run / "predictions" / "test.jsonl"
+    rows = predictions(path)
+    assert [row["id"] for row in rows] == [f"test-{index}" for index in range(4)]
+    assert [row["prediction"]["intent"] for row in rows] == ["on", "off", "on", "off"], "it has learned to hear"
+    assert all(row["status"] == "ok" and row["gold"] == row["prediction"] for row in rows)
+    assert set(rows[0]) == {"id", "gold", "prediction", "raw", "status", "latency_s", "audio", "text"}
+    assert main(["score", str(path), "--metrics", "exact_match"]) == 0
+
+
+def test_the_library_answers_as_predict_does(run: Path, understand: Any):
+    for row in predictions(predict_run(run)):
+        frame = understand(row["audio"])
+        assert isinstance(frame, Frame)
+        assert frame == Frame.from_json(row["prediction"])
+        samples, rate_hz = soundfile.read(row["audio"], dtype="float32")
+        assert understand(samples) == frame
+        assert understand(np.stack([samples, samples], axis=1), sample_rate_hz=rate_hz) == frame, (
+            "channels are averaged"
+        )
+        assert understand(Path(row["audio"])) == frame
+
+
+def test_other_rates_are_heard_alike(understand: Any):
+    for samples, intent in ((LOW, "on"), (HIGH, "off")):
+        assert understand(np.repeat(samples, 2), sample_rate_hz=2 * RATE_HZ).intent == intent
+
+
+def test_a_file_that_was_overwritten_is_heard_anew(understand: Any, tmp_path: Path):
+    path = tmp_path / "microphone.wav"
+    soundfile.write(path, LOW, RATE_HZ)
+    assert understand(path).intent == "on"
+    soundfile.write(path, HIGH, RATE_HZ)
+    assert understand(path).intent == "off"
+
+
+@pytest.mark.parametrize(
+    ("recording", "message"),
+    [
+        (np.array([], dtype=np.float32), "holds no samples"),
+        (np.array([0.1, np.nan], dtype=np.float32), "NaN"),
+        (np.zeros((2, 3, 4), dtype=np.float32), "3 dimensions"),
+        ("nowhere.wav", "no such file"),
+    ],
+)
+def test_what_cannot_be_heard_is_said(understand: Any, recording: Any, message: str):
+    with pytest.raises(DataError, match=message):
+        understand(recording)
+
+
+def test_an_answer_that_cannot_be_parsed_is_a_frame_without_intent(run: Path, understand: Any):
+    short = type(understand)(
+        understand._recipe.model_copy(
+            update={"evaluate": understand._recipe.evaluate.model_copy(update={"max_new_tokens": 5})}
+        ),
+        understand._model,
+    )
+    assert short(LOW) == Frame(None)
+
+
+def test_a_manifest_is_answered_whole_or_by_split(run: Path, tmp_path: Path):
+    soundfile.write(tmp_path / "low.wav", LOW, RATE_HZ)
+    new = [
+        Utterance("new", audio=tmp_path / "low.wav", source="recorded"),
+        Utterance("held", "turn it on", split="dev"),
+    ]
+    write_manifest(tmp_path / "kitchen.jsonl", new)
+    path = predict_run(run, tmp_path / "kitchen.jsonl")
+    assert path.name == "kitchen.jsonl"
+    rows = predictions(path)
+    assert [row["id"] for row in rows] == ["new", "held"]
+    assert rows[0]["gold"] == {"intent": None, "slots": []}
+    assert rows[0]["prediction"]["intent"] == "on"
+    out = tmp_path / "answers.jsonl"
+    arguments = ["predict", str(run), str(tmp_path / "kitchen.jsonl"), "--split", "dev", "--out", str(out)]
+    assert main(arguments) == 0
+    assert [row["id"] for row in predictions(out)] == ["held"]
+
+
+def test_a_corpus_is_answered_from_its_folder(run: Path, tmp_path: Path):
+    lalm.plugins.load("corpora", "fsdd").make_tiny(tmp_path, 0)
+    out = tmp_path / "answers.jsonl"
+    assert main(["predict", str(run), "--corpus", "fsdd", "--root", str(tmp_path), "--out", str(out)]) == 0
+    assert {row["gold"]["intent"] for row in predictions(out)} == {"zero", "three", "seven"}
+
+
+def test_mistakes_are_named_before_the_model_is_loaded(run: Path, tmp_path: Path):
+    with pytest.raises(UserError, match=r"not a finished run folder: recipe\.yaml is missing"):
+        predict_run(tmp_path)
+    with pytest.raises(UserError, match="Did you mean 'test'"):
+        predict_run(run, split="tset")
+    with pytest.raises(UserError, match="needs --root"):
+        predict_run(run, corpus="fsdd")
+    with pytest.raises(UserError, match="the split 'dev' holds no rows"):
+        predict_run(run, split="dev")
+    with pytest.raises(UserError, match="Did you mean 'fsdd'"):
+        predict_run(run, corpus="fsd", root=tmp_path)
+
+
+def test_damaged_weights_are_named(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    weights = next((copy / "adapter").glob("*.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:1000])
+    assert main(["predict", str(copy)]) == 2
+    message = capsys.readouterr().err
+    assert str(weights) in message
+    assert "damaged" in message
