@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import errno
 import json
 import os
 import sys
@@ -11,21 +12,26 @@ import tempfile
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 
 class _Parser(argparse.ArgumentParser):
-    """Answers a mistyped command or option with the nearest one, in one line, exit code 2."""
+    """Answers a mistyped command or option with the nearest one, in one line, exit code 2; guesses no abbreviation."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:
-        known = [option for action in self._actions for option in (*action.option_strings, *(action.choices or ()))]
-        words = [word.strip("'\",") for word in message.replace(":", " ").split()]
-        hints = [difflib.get_close_matches(word, map(str, known), n=1, cutoff=0.6) for word in words]
-        hint = next((f" Did you mean '{found[0]}'?" for found in hints if found and found[0] not in words), "")
+        known = [str(one) for action in self._actions for one in (*action.option_strings, *(action.choices or ()))]
+        message = message.split(" (choose from ")[0]
+        wrong = [word.strip("'\",:").split("=")[0] for word in message.split()]
+        hints = [near for word in wrong for near in difflib.get_close_matches(word, known, n=1, cutoff=0.6)]
+        hint = next((f" Did you mean '{near}'?" for near in hints if near not in wrong), "")
         self.exit(2, f"{self.prog}: {message}.{hint} See {self.prog} --help\n")
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
+    """The parser of `lalm` itself and those of its commands."""
     parser = _Parser(prog="lalm", description="Adapt large audio language models with much text and little speech.")
     parser.add_argument("--version", action="store_true", help="print the version and exit")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
@@ -45,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
 
     add = command("train", _train, "train one recipe into a run folder")
     add.add_argument("recipe", type=Path)
-    add.add_argument("override", nargs="*", help="key=value, for example tuner.r=8")
+    add.add_argument("override", nargs="*", default=[], help="key=value, for example tuner.r=8")
     add.add_argument("--out", type=Path, default=Path("out/run"), help="run folder")
     add.add_argument("--resume", action="store_true", help="go on where the run in --out stopped")
 
@@ -79,22 +85,23 @@ def _parser() -> argparse.ArgumentParser:
 
     add = command("study", _study, "run a grid of schemes, speech shares and seeds, resumable")
     add.add_argument("study", type=Path)
-    add.add_argument("override", nargs="*", help="key=value, for example seeds=[0]")
+    add.add_argument("override", nargs="*", default=[], help="key=value, for example seeds=[0]")
     add.add_argument("--out", type=Path, default=Path("out/study"), help="study folder")
 
     add = command("report", _report, "draw the report of a study or of runs again, from their folders alone")
     add.add_argument("folders", type=Path, nargs="+", metavar="FOLDER")
     add.add_argument("--out", type=Path, help="file to write")
-    add.add_argument("--format", default="html", choices=["html", "markdown", "latex"])
+    add.add_argument("--format", default="html", choices=["html", "markdown", "latex"], help="default: html")
 
     add = command("check", _check, "check a recipe: data, model, what is trained, cost; nothing is run")
     add.add_argument("recipe", type=Path)
-    add.add_argument("override", nargs="*")
+    add.add_argument("override", nargs="*", default=[], help="key=value")
 
     add = command("ls", _ls, "list plug-ins")
     add.add_argument("kind", nargs="?")
     add.add_argument("--options", action="store_true", help="print the options of each")
-    return parser
+    add.add_argument("--plugins", type=Path, action="append", default=[], metavar="DIR", help="also those of a folder")
+    return parser, commands.choices
 
 
 def _demo(args: argparse.Namespace) -> None:
@@ -175,8 +182,9 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _ls(args: argparse.Namespace) -> None:
-    from lalm.plugins import describe
+    from lalm.plugins import add_roots, describe
 
+    add_roots(args.plugins)
     print(describe(args.kind, args.options))
 
 
@@ -185,22 +193,20 @@ def _done(path: Path) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; the exit code of docs/formats.md."""
-    parser = _parser()
-    args, rest = parser.parse_known_args(argv)
-    if rest and hasattr(args, "override") and all("=" in word and not word.startswith("-") for word in rest):
-        args.override += rest  # argparse takes no positional arguments after an option
-    elif rest:
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    if args.version:
+    """Run a command; the exit code of docs/formats.md. Raises SystemExit(2) for arguments that are none."""
+    parser, commands = _parsers()
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words and words[0] in commands:
+        # options and positional arguments in any order, and an unknown option answered by the command's own parser
+        args = commands[words[0]].parse_intermixed_args(words[1:])
+        return _guarded(args.run, args)
+    if parser.parse_args(words).version:
         from lalm import __version__
 
         print(f"lalm {__version__}")
-        return 0
-    if args.command is None:
+    else:
         parser.print_help()
-        return 0
-    return _guarded(args.run, args)
+    return 0
 
 
 def _guarded(run: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> int:
@@ -209,22 +215,19 @@ def _guarded(run: Callable[[argparse.Namespace], None], args: argparse.Namespace
 
     try:
         run(args)
-        sys.stdout.flush()  # a full disk shows here, not at exit
+        sys.stdout.flush()
     except UserError as error:
         print(f"lalm: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nlalm: interrupted; what was finished is kept, and the same command goes on.", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        _give_up_output()
+    except BrokenPipeError:  # the reader of a pipe has seen enough: nothing more is written, at exit neither
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        import errno
-
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG):
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
             return _fault(error)
-        _give_up_output()
         print(
             f"lalm: {error.filename or 'the disk'}: {error.strerror}. Nothing was left half-written.", file=sys.stderr
         )
@@ -234,25 +237,21 @@ def _guarded(run: Callable[[argparse.Namespace], None], args: argparse.Namespace
     return 0
 
 
-def _give_up_output() -> None:
-    """What is left for a standard output that cannot take it goes nowhere, or Python would complain at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 def _fault(error: BaseException) -> int:
+    """A report file for what should not have happened, and one line that says where it is."""
     text = "".join(traceback.format_exception(error))
+    what = f"lalm: a fault of ours ({type(error).__name__}: {error})."
     if os.environ.get("LALM_DEBUG"):
         print(text, file=sys.stderr)
         return 1
-    what = f"lalm: a fault of ours ({type(error).__name__}: {error}). Please report it with"
     try:
-        with tempfile.NamedTemporaryFile(
-            "w", prefix="lalm-fault-", suffix=".txt", delete=False, encoding="utf-8"
-        ) as file:
-            file.write(text)
-        print(f"{what} {file.name} (LALM_DEBUG=1 prints it).", file=sys.stderr)
+        handle, name = tempfile.mkstemp(prefix="lalm-fault-", suffix=".txt", text=True)
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(f"lalm {' '.join(sys.argv[1:])}\n{sys.version}\n{text}")
     except OSError:
-        print(f"{what} what LALM_DEBUG=1 prints.", file=sys.stderr)
+        print(f"{what} Please report it with what LALM_DEBUG=1 prints.", file=sys.stderr)
+        return 1
+    print(f"{what} Please report it with {name} (LALM_DEBUG=1 prints it).", file=sys.stderr)
     return 1
 
 

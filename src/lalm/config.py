@@ -1,7 +1,7 @@
 """The recipe: what to adapt, with what, how, and how it is judged. Parsed once at the door, then plain typed values.
 
-A section that chooses a plug-in is written `{name: lora, r: 16}`, or just `lora` for its defaults. Any value can be
-overridden on the command line: `tuner.r=8`, `scheme=text_only`.
+A section that chooses a plug-in is written `{name: lora, r: 16}`, just `lora` for its defaults, or `{r: 16}` for
+options of the plug-in that is chosen anyway. Any value can be overridden on the command line: `tuner.r=8`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import yaml
@@ -18,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, m
 
 from lalm import plugins
 from lalm.errors import ConfigError
+from lalm.plugins import place
 
 
 class PluginChoice(BaseModel):
@@ -39,7 +41,7 @@ class PluginChoice(BaseModel):
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class DataSection(_Section):
@@ -72,15 +74,23 @@ class TrainSection(_Section):
     gradient_accumulation_steps: PositiveInt = Field(1, description="micro-batches an optimizer step")
     weight_decay: float = Field(0.0, ge=0, description="AdamW's decoupled weight decay")
     max_grad_norm: PositiveFloat = Field(1.0, description="gradients are clipped to this norm")
-    lr_scheduler_type: str = Field("cosine", pattern="^(cosine|linear|constant)$", description="after warm-up, within a stage")
+    lr_scheduler_type: str = Field(
+        "cosine", pattern="^(cosine|linear|constant)$", description="after warm-up, within a stage"
+    )
     groups: tuple[str, ...] = Field(("llm.attention", "llm.mlp"), description="groups that are trained")
     seed: int = Field(0, description="seed of initialisation, order and dropout")
     bf16: bool | None = Field(None, description="train in bfloat16 (none: where the machine computes in it natively)")
     save_steps: PositiveInt = Field(200, description="optimizer steps between checkpoints")
     save_total_limit: PositiveInt = Field(2, description="checkpoints kept, the best one apart")
-    eval_steps: PositiveInt | None = Field(None, description="optimizer steps between evaluations on dev (none: stage ends)")
-    metric_for_best_model: str | None = Field(None, description="dev metric that picks the best checkpoint (none: last is used)")
-    early_stopping_patience: PositiveInt | None = Field(None, description="dev evaluations without gain before stopping")
+    eval_steps: PositiveInt | None = Field(
+        None, description="optimizer steps between evaluations on dev (none: stage ends)"
+    )
+    metric_for_best_model: str | None = Field(
+        None, description="dev metric that picks the best checkpoint (none: last is used)"
+    )
+    early_stopping_patience: PositiveInt | None = Field(
+        None, description="dev evaluations without gain before stopping"
+    )
     logging_steps: PositiveInt = Field(10, description="optimizer steps between log lines")
 
 
@@ -96,20 +106,49 @@ class EvaluateSection(_Section):
     num_resamples: PositiveInt = Field(1000, description="bootstrap resamples of an interval")
 
 
+_KINDS = {"task": "tasks", "backbone": "backbones", "tuner": "tuners", "scheme": "schemes"}
+_DEFAULTS = {"task": "slu", "backbone": "smol", "tuner": "lora", "scheme": "curriculum"}
+
+
+def _chosen(section: str, description: str) -> Any:
+    return Field(default_factory=lambda: PluginChoice(name=_DEFAULTS[section]), description=description)
+
+
 class Recipe(_Section):
     """One training run, resolved."""
 
-    data: DataSection
-    task: PluginChoice = Field(default_factory=lambda: PluginChoice(name="slu"), description="makes examples from rows")
-    backbone: PluginChoice = Field(default_factory=lambda: PluginChoice(name="smol"), description="the model")
-    tuner: PluginChoice = Field(default_factory=lambda: PluginChoice(name="lora"), description="how weights are trained")
-    scheme: PluginChoice = Field(default_factory=lambda: PluginChoice(name="curriculum"), description="what is seen when")
-    train: TrainSection = Field(default_factory=lambda: TrainSection())
-    evaluate: EvaluateSection = Field(default_factory=lambda: EvaluateSection())
+    data: DataSection = Field(description="which rows")
+    task: PluginChoice = _chosen("task", "makes examples from rows")
+    backbone: PluginChoice = _chosen("backbone", "the model")
+    tuner: PluginChoice = _chosen("tuner", "how weights are trained")
+    scheme: PluginChoice = _chosen("scheme", "what is seen when")
+    train: TrainSection = Field(default_factory=lambda: TrainSection(), description="how the loop runs")
+    evaluate: EvaluateSection = Field(default_factory=lambda: EvaluateSection(), description="how runs are judged")
     plugins: tuple[Path, ...] = Field((), description="folders with plug-ins of your own")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _options_of_the_default(cls, value: Any) -> Any:
+        named = {}
+        for section, name in _DEFAULTS.items():
+            given = value.get(section) if isinstance(value, dict) else None
+            if isinstance(given, dict) and "name" not in given:
+                named[section] = {"name": name, **given}
+        return {**value, **named} if named else value
 
-_KINDS = {"backbone": "backbones", "tuner": "tuners", "scheme": "schemes", "task": "tasks"}
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which a key that stands twice in a mapping is an error, instead of the first one being lost."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen and key.tag != "tag:yaml.org,2002:merge":
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key '{key.value}' stands twice", key.start_mark
+                )
+            seen.add(key.value if isinstance(key, yaml.ScalarNode) else "")
+        return super().construct_mapping(node, deep)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -121,13 +160,16 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: is not a UTF-8 text file (byte {error.start}).") from None
     try:
-        value = yaml.safe_load(text)
+        value = yaml.load(text, _Loader)  # a safe loader: it makes plain values only
+    except RecursionError:
+        raise ConfigError(f"{path}: is nested too deeply.") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         raise ConfigError(f"{path}: {where}not valid YAML ({getattr(error, 'problem', None) or error}).") from None
     if not isinstance(value, dict):
-        raise ConfigError(f"{path}: a recipe is a mapping of sections, this is a {type(value).__name__}.")
+        what = "the file is empty" if value is None else f"this is a {type(value).__name__}"
+        raise ConfigError(f"{path}: a mapping of keys is needed, {what}.")
     return value
 
 
@@ -159,20 +201,31 @@ def load_recipe(path: Path, assignments: Sequence[str] = ()) -> Recipe:
 
 
 def parse_recipe(values: Mapping[str, Any], base: Path, where: str = "") -> Recipe:
-    """A recipe from parsed YAML; relative paths are taken from `base`; plug-in names and options are checked."""
+    """A recipe from parsed YAML; relative paths are taken from `base`; plug-in names and options are checked.
+
+    `where` opens the error messages: a file, a key, or nothing.
+    """
     recipe = plugins.parse(Recipe, values, where)
     user_folders = tuple(_absolute(base, folder) for folder in recipe.plugins)
     plugins.add_roots(user_folders)
+    problems: list[str] = []
+    choices = {
+        section: _resolve(kind, getattr(recipe, section), place(where, section), problems)
+        for section, kind in _KINDS.items()
+    }
     data = recipe.data.model_copy(
         update={
             "root": _absolute(base, recipe.data.root),
             "synthetic": _absolute(base, recipe.data.synthetic) if recipe.data.synthetic else None,
-            "corpus": _resolve("corpora", recipe.data.corpus, "data.corpus"),
+            "corpus": _resolve("corpora", recipe.data.corpus, place(where, "data", "corpus"), problems),
         }
     )
-    choices = {section: _resolve(kind, getattr(recipe, section), section) for section, kind in _KINDS.items()}
-    for metric in (*recipe.evaluate.metrics, *filter(None, [recipe.train.metric_for_best_model])):
-        plugins.load("metrics", metric)
+    for metric in recipe.evaluate.metrics:
+        _load("metrics", metric, place(where, "evaluate", "metrics"), problems)
+    if recipe.train.metric_for_best_model is not None:
+        _load("metrics", recipe.train.metric_for_best_model, place(where, "train", "metric_for_best_model"), problems)
+    if problems:
+        raise ConfigError("\n".join(problems))
     return recipe.model_copy(update={"data": data, "plugins": user_folders, **choices})
 
 
@@ -180,10 +233,30 @@ def _absolute(base: Path, path: Path) -> Path:
     return Path(os.path.normpath(base.absolute() / path.expanduser()))
 
 
-def _resolve(kind: str, choice: PluginChoice, where: str) -> PluginChoice:
-    """The choice with every option written out."""
-    config = plugins.configure(plugins.load(kind, choice.name), choice.options, where)
-    return PluginChoice.model_validate({"name": choice.name, **config.model_dump(mode="json")})
+def _load(kind: str, name: str, where: str, problems: list[str]) -> ModuleType | None:
+    try:
+        return plugins.load(kind, name)
+    except ConfigError as error:
+        problems.append(f"{where}: {error}")
+        return None
+
+
+def _resolve(kind: str, choice: PluginChoice, where: str, problems: list[str]) -> PluginChoice:
+    """The choice with every option written out, those of plug-ins among its options too; what is wrong to `problems`."""
+    module = _load(kind, choice.name, where, problems)
+    if module is None:
+        return choice
+    try:
+        config = plugins.configure(module, choice.options, where)
+    except ConfigError as error:
+        problems.append(str(error))
+        return choice
+    inner = {
+        name: _resolve(f"{name}s", value, f"{where}.{name}", problems).model_dump(mode="json")
+        for name in type(config).model_fields
+        if isinstance(value := getattr(config, name), PluginChoice) and f"{name}s" in plugins.CONTRACTS
+    }
+    return PluginChoice.model_validate({"name": choice.name, **config.model_dump(mode="json"), **inner})
 
 
 def to_yaml(recipe: Recipe) -> str:

@@ -6,17 +6,18 @@ plug-in. Users add folders of their own with `plugins: [path]` in a recipe: `pat
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import importlib.util
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from lalm.errors import ConfigError, nearest
+from lalm.errors import ConfigError, UserError, nearest
 
 # kind -> the functions (or constants) that its contract asks for; the signatures stand in `contracts.py`
 CONTRACTS: dict[str, tuple[str, ...]] = {
@@ -32,6 +33,7 @@ CONTRACTS: dict[str, tuple[str, ...]] = {
     "probes": ("measure",),
 }
 
+_FILES = (".yaml", ".yml", ".json", ".jsonl")  # a place that is a file rather than a key
 _Model = TypeVar("_Model", bound=BaseModel)
 _PACKAGE_ROOT = Path(__file__).parent
 _user_roots: list[Path] = []
@@ -40,15 +42,23 @@ _user_roots: list[Path] = []
 class PluginConfig(BaseModel):
     """Base of every plug-in's `Config`: frozen, and an unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 def add_roots(paths: Sequence[Path]) -> None:
-    """Make the plug-in folders of a recipe known. Raises ConfigError if one is no folder or holds no known kind."""
+    """Make the plug-in folders of a recipe known.
+
+    Raises ConfigError if one is no folder, holds no known kind, or a folder whose name is nearly that of a kind.
+    """
     for path in paths:
         root = path.resolve()
         if not root.is_dir():
             raise ConfigError(f"plugins: {path} is not a folder.")
+        for folder in sorted(set(root.iterdir()) - {root / kind for kind in CONTRACTS}):
+            if folder.is_dir() and difflib.get_close_matches(folder.name, CONTRACTS, cutoff=0.7):
+                raise ConfigError(
+                    f"plugins: {folder} is named like no kind of plug-in.{nearest(folder.name, CONTRACTS)}"
+                )
         if not any((root / kind).is_dir() for kind in CONTRACTS):
             raise ConfigError(f"plugins: {path} holds none of the kind folders {', '.join(sorted(CONTRACTS))}.")
         if root not in _user_roots:
@@ -79,17 +89,24 @@ def names(kind: str) -> list[str]:
 
 
 def summary(kind: str, name: str) -> str:
-    """First line of the plug-in's docstring, read without importing it."""
+    """First line of a plug-in's docstring, read without importing it. Raises ConfigError for a file that is no Python."""
     import ast
 
-    text = _files(kind)[name].read_text(encoding="utf-8")
-    return (ast.get_docstring(ast.parse(text)) or "").split("\n", 1)[0]
+    path = _files(kind)[name]
+    try:
+        return (ast.get_docstring(ast.parse(path.read_bytes())) or "").split("\n", 1)[0]
+    except (SyntaxError, ValueError, OSError) as error:
+        raise _broken(kind, name, path, error) from error
+
+
+def _broken(kind: str, name: str, path: Path, error: Exception) -> ConfigError:
+    return ConfigError(f"The {kind} plug-in '{name}' ({path}) is broken: {type(error).__name__}: {error}.")
 
 
 def load(kind: str, name: str) -> ModuleType:
     """Import the plug-in `name` of `kind` and hold it against its contract.
 
-    Raises ConfigError for an unknown name ("did you mean"), a file that does not import, or a missing function.
+    Raises ConfigError for an unknown name ("did you mean"), a file that does not import, or a missing part.
     """
     files = _files(kind)
     if name not in files:
@@ -97,17 +114,24 @@ def load(kind: str, name: str) -> ModuleType:
     path = files[name]
     try:
         module = _import(kind, name, path)
-    except ConfigError:
+    except UserError:
         raise
-    except ImportError as error:
-        raise ConfigError(f"The {kind} plug-in '{name}' ({path}) cannot be imported: {error}.") from error
     except Exception as error:
-        raise ConfigError(f"The {kind} plug-in '{name}' ({path}) is broken: {type(error).__name__}: {error}.") from error
+        raise _broken(kind, name, path, error) from error
     missing = [needed for needed in (*CONTRACTS[kind], "Config") if not hasattr(module, needed)]
     if missing:
-        raise ConfigError(f"The {kind} plug-in '{name}' ({path}) lacks {', '.join(missing)}, which its contract asks for.")
+        raise ConfigError(
+            f"The {kind} plug-in '{name}' ({path}) lacks {', '.join(missing)}, which its contract asks for."
+        )
+    for needed in CONTRACTS[kind]:
+        if needed.islower() and not callable(getattr(module, needed)):
+            raise ConfigError(f"The {kind} plug-in '{name}' ({path}): {needed} is not a function.")
+    if not (isinstance(module.Config, type) and issubclass(module.Config, PluginConfig)):
+        raise ConfigError(f"The {kind} plug-in '{name}' ({path}): Config is no subclass of lalm.plugins.PluginConfig.")
     if not (module.__doc__ or "").strip():
-        raise ConfigError(f"The {kind} plug-in '{name}' ({path}) has no docstring; its first line is what `lalm ls` prints.")
+        raise ConfigError(
+            f"The {kind} plug-in '{name}' ({path}) has no docstring; its first line is what `lalm ls` prints."
+        )
     return module
 
 
@@ -137,35 +161,55 @@ def configure(module: ModuleType, options: Mapping[str, Any], where: str) -> Any
 
 
 def parse(model: type[_Model], options: Mapping[str, Any], where: str) -> _Model:
-    """Validate `options` against a pydantic model; every problem becomes one line of one ConfigError."""
+    """Validate `options` against a pydantic model; every problem becomes one line of one ConfigError.
+
+    `where` opens each line: the name of a file, a key (`data.corpus`), both as `place` joins them, or nothing.
+    """
     try:
         return model.model_validate(dict(options))
     except ValidationError as error:
         raise ConfigError(_explain(error, model, where)) from None
 
 
+def place(where: str, *keys: str) -> str:
+    """A key within a place, for error messages: `recipe.yaml: train.seed`, `data.corpus.test_size`."""
+    inner = ".".join(keys)
+    if not where or not inner:
+        return where or inner
+    return f"{where}: {inner}" if where.endswith(_FILES) else f"{where}.{inner}"
+
+
 def _explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
     lines = []
     for problem in error.errors():
-        path = ".".join(str(part) for part in (where, *problem["loc"]) if str(part))
+        keys = [str(part) for part in problem["loc"]]
+        path = place(where, *keys)
         if problem["type"] == "extra_forbidden":
-            owner = _owner(model, problem["loc"][:-1])
-            lines.append(f"{path}: there is no such key.{nearest(str(problem['loc'][-1]), owner.model_fields)}")
+            lines.append(f"{path}: there is no such key.{nearest(keys[-1], _allowed(model, problem['loc'][:-1]))}")
         elif problem["type"] == "missing":
             lines.append(f"{path}: this key is required and missing.")
+        elif problem["type"] == "value_error":
+            lines.append(f"{path}: {problem['ctx']['error']}.")
         else:
-            lines.append(f"{path}: {problem['msg']} (got {problem['input']!r}).")
+            got = repr(problem["input"])
+            lines.append(f"{path}: {problem['msg']} (got {got if len(got) <= 80 else got[:77] + '...'}).")
     return "\n".join(lines)
 
 
-def _owner(model: type[BaseModel], location: Sequence[int | str]) -> type[BaseModel]:
-    """The model whose keys are allowed at `location`, following nested models."""
+def _allowed(model: type[BaseModel], location: Sequence[int | str]) -> list[str]:
+    """The keys that are allowed at `location`, following nested models, also within lists and unions."""
+    found: list[type[BaseModel]] = [model]
     for part in location:
-        field = model.model_fields.get(str(part))
-        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
-            break
-        model = field.annotation
-    return model
+        fields = [one.model_fields[part] for one in found if isinstance(part, str) and part in one.model_fields]
+        found = [inner for field in fields for inner in _models(field.annotation)] or found
+    return sorted({key for one in found for key in one.model_fields})
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    """The models within a type: itself, or those of a union, a list, a mapping."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [inner for argument in get_args(annotation) for inner in _models(argument)]
 
 
 def describe(kind: str | None = None, options: bool = False) -> str:
