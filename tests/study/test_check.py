@@ -50,11 +50,11 @@ def test_rows_and_labels_are_counted(corpus):
     said = check_recipe(recipe(corpus, data={"corpus": "jsonl", "root": str(corpus), "speech_items": 1}))
     for line in (
         "text       6 sentences",
-        "speech     1 recordings, 0 s, 1 speaker (of a pool of 2, 1 s)",
+        "speech     1 recording, 0 s, 1 speaker (of a pool of 2, 1 s)",
         "synthetic  none",
         "test       2 recordings, 1 s, 2 speakers",
         "2 intents: light_on 4, light_off 3",
-        "1 slot types: place 7",
+        "1 slot type: place 7",
     ):
         assert line in said
 

@@ -11,12 +11,11 @@ import resource
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from lalm.config import Recipe
 from lalm.contracts import Model
 from lalm.data.pools import LoadedPools, check_recordings, load_pools
-from lalm.errors import ConfigError
+from lalm.errors import ConfigError, many
 from lalm.records import Example, Stage, Utterance
 from lalm.train.log import format_s
 from lalm.train.order import epoch_rows
@@ -64,7 +63,7 @@ def _rows(recipe: Recipe, pools: LoadedPools) -> str:
     pool = f" (of a pool of {pools.num_pool_speech}, {_length(pools.pool_speech_s)})" if pools.num_pool_speech else ""
     lines = [
         "Rows",
-        f"  text       {len(pools.text)} sentences",
+        f"  text       {many(len(pools.text), 'sentence')}",
         f"  speech     {_amount(pools.speech)}{pool}",
         f"  synthetic  {_amount(pools.synthetic)}",
         f"  dev        {_amount(pools.dev)}",
@@ -73,10 +72,13 @@ def _rows(recipe: Recipe, pools: LoadedPools) -> str:
     training = [*pools.text, *pools.speech, *pools.synthetic]
     intents = Counter(row.frame.intent for row in training if row.frame.intent)
     slots = Counter(slot.type for row in training for slot in row.frame.slots)
-    lines += [f"  {len(intents)} intents: {_counts(intents)}", f"  {len(slots)} slot types: {_counts(slots)}"]
+    lines += [
+        f"  {many(len(intents), 'intent')}: {_counts(intents)}",
+        f"  {many(len(slots), 'slot type')}: {_counts(slots)}",
+    ]
     unlabelled = sum(not row.frame.intent and not row.frame.slots for row in training)
     if unlabelled:
-        lines.append(f"  {unlabelled} training rows have neither intent nor slots, which is what they teach")
+        lines.append(f"  {many(unlabelled, 'training row')} with neither intent nor slots, which teaches just that")
     for name, known, met in (
         ("intents", set(intents), {row.frame.intent for row in pools.test if row.frame.intent}),
         ("slot types", set(slots), {slot.type for row in pools.test for slot in row.frame.slots}),
@@ -89,14 +91,14 @@ def _rows(recipe: Recipe, pools: LoadedPools) -> str:
 def _amount(rows: Sequence[Utterance]) -> str:
     recorded = [row for row in rows if row.audio is not None]
     if not recorded:
-        return f"{len(rows)} rows" if rows else "none"
+        return many(len(rows), "row") if rows else "none"
     unknown = sum(row.duration_s is None for row in recorded)
     length = _length(sum(row.duration_s or 0.0 for row in recorded))
     speakers = len({row.speaker for row in recorded if row.speaker})
-    parts = [f"{len(recorded)} recordings", length]
-    parts += [f"{speakers} speaker{'s' if speakers > 1 else ''}"] if speakers else []
+    parts = [many(len(recorded), "recording"), length]
+    parts += [many(speakers, "speaker")] if speakers else []
     parts += [f"{unknown} of unknown length"] if unknown else []
-    parts += [f"and {len(rows) - len(recorded)} sentences"] if len(rows) > len(recorded) else []
+    parts += [f"and {many(len(rows) - len(recorded), 'sentence')}"] if len(rows) > len(recorded) else []
     return ", ".join(parts)
 
 
@@ -126,8 +128,8 @@ def _stages(recipe: Recipe, stages: Sequence[Stage], steps: Sequence[int], examp
         drawn = [f"{pool} x {passes:g}" for pool, passes in stage.passes.items() if passes > 0 and examples.get(pool)]
         rate = recipe.train.learning_rate * stage.learning_rate_scale
         lines.append(
-            f"  {stage.name}: {number} steps, {stage.epochs} epochs of {', '.join(drawn) or 'no rows'}; learning rate "
-            f"{rate:g} after {math.ceil(stage.warmup_ratio * number)} steps of warm-up"
+            f"  {stage.name}: {many(number, 'step')}, {many(stage.epochs, 'epoch')} of {', '.join(drawn) or 'no rows'}; learning rate "
+            f"{rate:g} after {many(math.ceil(stage.warmup_ratio * number), 'step')} of warm-up"
         )
     return "\n".join(lines)
 
@@ -186,14 +188,6 @@ def _longest(model: Model, pools: LoadedPools, examples: Examples) -> str:
     return "\n".join(lines)
 
 
-@dataclass(frozen=True)
-class _Measured:
-    """Seconds of one optimizer step of a stage, and seconds to hear one recording for the first time."""
-
-    step_s: float
-    hear_s: float
-
-
 def _cost(
     recipe: Recipe,
     model: Model,
@@ -202,22 +196,28 @@ def _cost(
     steps: Sequence[int],
     examples: Examples,
 ) -> str:
-    step_s, hear_s = 0.0, 0.0
-    for stage, number in zip(stages, steps, strict=True):
-        measured = _measure(recipe, model, stage, examples)
-        step_s += number * measured.step_s
-        hear_s = max(hear_s, measured.hear_s)
-    heard = {pool for stage in stages for pool, passes in stage.passes.items() if passes > 0}
-    hearing_s = hear_s * sum(len(rows) for pool, rows in examples.items() if pool in heard and pool != "text")
+    step_s = sum(number * _step_s(recipe, model, stage, examples) for stage, number in zip(stages, steps, strict=True))
+    used = {pool for stage in stages for pool, passes in stage.passes.items() if passes > 0}
+    hearing_s = _hearing_s(model, [row for pool in used for row in examples[pool] if row.modality == "speech"])
     return (
-        f"Training takes about {format_s(step_s + hearing_s)} here ({step_s / max(1, sum(steps)):.2g} s a step, measured "
-        f"on one of each stage; {format_s(hearing_s)} of it to hear the recordings once) and "
-        f"{_memory_gb(model, trainable):.1f} GB of memory. Answering the test set comes on top."
+        f"Training takes about {format_s(step_s + hearing_s)} here ({step_s / sum(steps):.2g} s a step, measured on one of "
+        f"each stage; {format_s(hearing_s)} in all to hear the recordings once) and {_memory_gb(model, trainable):.1f} GB of "
+        "memory. Answering the test set comes on top."
     )
 
 
-def _measure(recipe: Recipe, model: Model, stage: Stage, examples: Examples) -> _Measured:
-    """Time a step on rows as the stage mixes them; other rows first, so that nothing is timed that happens only once."""
+def _hearing_s(model: Model, recordings: Sequence[Example]) -> float:
+    """Seconds to hear all recordings, from the last two of them; what is kept from an earlier run costs nothing."""
+    sample = recordings[-2:]
+    if not sample:
+        return 0.0
+    started = time.monotonic()
+    model.batch(sample)
+    return (time.monotonic() - started) / len(sample) * len(recordings)
+
+
+def _step_s(recipe: Recipe, model: Model, stage: Stage, examples: Examples) -> float:
+    """Seconds of an optimizer step, on rows as the stage mixes them; on other rows first, for what happens only once."""
     import torch
 
     from lalm.train.loop import uses_bf16
@@ -226,24 +226,19 @@ def _measure(recipe: Recipe, model: Model, stage: Stage, examples: Examples) -> 
     rows = [examples[pool][index] for pool, index in epoch_rows(stage, sizes, 0, recipe.train.seed)]
     size = recipe.train.per_device_train_batch_size
     device = next(model.module.parameters()).device
-    step_s = hear_s = 0.0
-    if not rows:
-        return _Measured(step_s, hear_s)
+    seconds = 0.0
     model.module.train()
-    for batch in (rows[size : 2 * size] or rows[:size], rows[:size]):
-        spoken = sum(row.modality == "speech" for row in batch)
-        started = time.monotonic()
+    for batch in filter(None, (rows[size : 2 * size], rows[:size])):
         features = model.batch(batch)
-        hear_s = max(hear_s, (time.monotonic() - started) / spoken if spoken else 0.0)
         started = time.monotonic()
         with torch.autocast(device.type, torch.bfloat16, enabled=uses_bf16(recipe.train, device)):
             nll, _ = model.loss(features)
         nll.sum().backward()
         if device.type == "cuda":
             torch.cuda.synchronize()
-        step_s = time.monotonic() - started
+        seconds = time.monotonic() - started
         model.module.zero_grad(set_to_none=True)
-    return _Measured(step_s * recipe.train.gradient_accumulation_steps, hear_s)
+    return seconds * recipe.train.gradient_accumulation_steps
 
 
 def _memory_gb(model: Model, trainable: Sequence[str]) -> float:
