@@ -80,6 +80,7 @@ def _cell(out: Path, run: Run) -> dict[str, Any]:
         "uses_text": _uses_text(run),
         "synthetic": bool(info["num_synthetic"] and run.recipe.scheme.options.get("synthetic_passes")),
         "speech_passes": run.recipe.scheme.options.get("speech_passes"),
+        "options": run.recipe.scheme.options,
         "seed": run.seed,
         "language": "en",
         "metrics": scores["metrics"],

@@ -16,7 +16,7 @@ import numpy as np
 from lalm.study.answers import Answers
 
 Row = Mapping[str, Any]
-_VARIANTS = ("tuner", "connector", "synthetic", "speech_passes")
+_VARIANTS = ("tuner", "connector", "synthetic")
 _REFERENCES = ("cascade", "oracle_text")
 
 
@@ -37,7 +37,7 @@ def curves(
     labels = _labels(list(groups))
     made = [_curve(key, labels[key], rows, answers) for key, rows in groups.items()]
     spread = _seed_variance(made, primary)
-    starts = {_variant(curve): curve["points"][0] for curve in made if _is_text_only(curve)}
+    starts = {_variant(curve): curve["points"][0] for curve in reversed(made) if _is_text_only(curve)}
     for curve in made:
         start = starts.get(_variant(curve))
         if (
@@ -53,16 +53,20 @@ def curves(
 
 
 def _key(role: str, row: Row) -> tuple[Any, ...]:
-    """What one curve has in common. The cascade is one curve, whatever scheme its language model was tuned with."""
+    """What one curve has in common: role, scheme, variants, and the scheme's options as sorted pairs.
+
+    The cascade is one curve, whatever scheme its language model was tuned with.
+    """
     if role == "cascade":
-        return (role, None, row.get("tuner"), None, bool(row.get("synthetic")), None)
+        return (role, None, row.get("tuner"), None, bool(row.get("synthetic")), ())
+    options = row.get("options") or {"speech_passes": row.get("speech_passes")}
     return (
         role,
         row["scheme"],
         row.get("tuner"),
         row.get("connector"),
         bool(row.get("synthetic")),
-        row.get("speech_passes"),
+        tuple(sorted(options.items())),
     )
 
 
@@ -70,15 +74,19 @@ def _labels(keys: Sequence[tuple[Any, ...]]) -> dict[tuple[Any, ...], str]:
     """A name for each curve: its scheme, and whatever sets it apart from others of that scheme."""
     result = {}
     for key in keys:
-        role, scheme, *variant = key
-        others = [other for other in keys if other[:2] == key[:2] and other != key]
-        words = []
-        for position, (name, value) in enumerate(zip(_VARIANTS, variant, strict=True), 2):
-            differs = any(other[position] != value for other in others)
-            if name == "synthetic":
-                words += ["synthetic speech"] if value else []
-            elif differs and value is not None:
-                words.append(f"{value:g} passes over the recordings" if name == "speech_passes" else f"{name} {value}")
+        role, scheme, *variant, options = key
+        others = [other for other in keys if other[:2] == key[:2]]
+        words = ["synthetic speech"] if variant[2] else []
+        words += [
+            f"{name} {value}"
+            for position, (name, value) in enumerate(zip(_VARIANTS[:2], variant, strict=False), 2)
+            if value is not None and len({other[position] for other in others}) > 1
+        ]
+        for name, value in options:
+            values = {dict(other[-1]).get(name) for other in others}
+            apart = values - {0, None} if name == "synthetic_passes" else values
+            if value and len(apart) > 1:
+                words.append(f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}")
         base = {"cell": scheme, "cascade": "cascade"}.get(role, f"oracle_text of {scheme}")
         result[key] = base + (f" ({', '.join(words)})" if words else "")
     return result
@@ -92,7 +100,8 @@ def _curve(key: tuple[Any, ...], label: str, rows: Sequence[Row], answers: Answe
         "role": key[0],
         "label": label,
         "scheme": key[1],
-        **dict(zip(_VARIANTS, key[2:], strict=True)),
+        **dict(zip(_VARIANTS, key[2:5], strict=True)),
+        "options": dict(key[5]),
         "uses_text": rows[0].get("uses_text", key[1] != "speech_only"),
         "points": [_point(key[0], by_share[share], answers) for share in sorted(by_share)],
         "covariance": None,

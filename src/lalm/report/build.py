@@ -1,0 +1,66 @@
+"""Builds the report of a study folder or of run folders, from what is in them and nothing else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from lalm.errors import UserError
+from lalm.report.folder import is_study, load_study
+from lalm.report.more import gain_table, more_speech
+from lalm.report.pages import run_page, study_page
+from lalm.report.runs import RunFolder, load_runs, run_tables
+from lalm.report.standings import Standings
+from lalm.report.tables import comparison_table, latex, markdown, study_tables
+from lalm.rundir import write_text
+
+Format = Literal["html", "markdown", "latex"]
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")  # models write such things, too
+_ENDINGS = {"html": "html", "markdown": "md", "latex": "tex"}
+
+
+def build_report(folders: Sequence[Path], out: Path | None = None, fmt: Format = "html") -> Path:
+    """Write the report of one study, or of one or several runs; the file written.
+
+    The file is `report.html` (`.md`, `.tex`) in the first folder unless `out` names another. Markdown and LaTeX hold the
+    tables alone. Raises UserError for folders that are missing, damaged, unfinished, or of both kinds.
+    """
+    studies = [folder for folder in folders if _checked(folder) and is_study(folder)]
+    if studies and len(folders) > 1:
+        raise UserError(
+            f"{studies[0]} is a study folder, and a report is of one study or of several runs. "
+            "Its runs can be compared by naming them: lalm report STUDY/runs/A STUDY/runs/B"
+        )
+    path = out or folders[0] / f"report.{_ENDINGS[fmt]}"
+    if path.is_dir():
+        raise UserError(f"--out: {path} is a folder; name a file.")
+    text = _study(studies[0], path, fmt) if studies else _runs(load_runs(folders), path, fmt)
+    write_text(path, _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text))
+    return path
+
+
+def _checked(folder: Path) -> bool:
+    if not folder.exists():
+        raise UserError(f"{folder}: there is no such folder.")
+    if not folder.is_dir():
+        raise UserError(f"{folder} is a file; a report is made from the folder of a study or of a run.")
+    return True
+
+
+def _study(root: Path, path: Path, fmt: Format) -> str:
+    study = load_study(root)
+    if fmt == "html":
+        return study_page(study, path)
+    standings = Standings(study)
+    more = [comparison_table(study), gain_table(standings, more_speech(standings))]
+    tables = [*study_tables(study), *(table for table in more if table is not None)]
+    return markdown(tables) if fmt == "markdown" else latex(tables)
+
+
+def _runs(runs: Sequence[RunFolder], path: Path, fmt: Format) -> str:
+    if fmt == "html":
+        return run_page(runs, path)
+    tables = run_tables(runs)
+    return markdown(tables) if fmt == "markdown" else latex(tables)

@@ -1,0 +1,240 @@
+"""A study folder read and checked: what the report needs, and nothing from anywhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+
+from lalm import plugins
+from lalm.errors import DataError, UserError
+from lalm.evaluate.score import read_predictions
+from lalm.rundir import RunDir, read_json
+from lalm.study.curves import curves
+
+
+class _Row(BaseModel):
+    """Required keys are checked, unknown ones kept."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+
+class Interval(_Row):
+    """A metric's value with its 95 % interval; None where nothing could be counted."""
+
+    value: FiniteFloat | None
+    low: FiniteFloat | None = None
+    high: FiniteFloat | None = None
+    n: int = 0
+
+
+class Cell(_Row):
+    """One run."""
+
+    scheme: str
+    tuner: str | None = None
+    connector: str | None = None
+    synthetic: bool = False
+    speech_passes: FiniteFloat | None = None
+    speech_share: FiniteFloat = Field(ge=0)
+    num_speech: int = Field(ge=0)
+    seed: int
+    metrics: dict[str, Interval]
+    status: dict[str, int] = {}
+    seconds: FiniteFloat
+    run: str
+    config_hash: str
+
+
+class Reference(_Row):
+    """A run to compare with, or the reason why there is none."""
+
+    name: str
+    metrics: dict[str, Interval] | None
+    reason: str | None = None
+
+
+class Point(_Row):
+    """Runs of all seeds at one share, averaged. `borrowed`: the text-only point that another scheme's curve starts at."""
+
+    speech_share: FiniteFloat
+    num_speech: int
+    seeds: tuple[int, ...]
+    runs: tuple[str, ...]
+    metrics: dict[str, Interval]
+    seed_values: dict[str, tuple[FiniteFloat | None, ...]] = {}
+    status: dict[str, int] = {}
+    seconds: FiniteFloat
+    borrowed: bool = False
+
+
+class Curve(_Row):
+    """The points of one scheme (and variant), or of a reference, by rising share."""
+
+    role: Literal["cell", "cascade", "oracle_text"]
+    label: str
+    scheme: str | None = None
+    synthetic: bool = False
+    uses_text: bool = True
+    points: tuple[Point, ...] = Field(min_length=1)
+    covariance: list[list[FiniteFloat]] | None = None
+
+    @property
+    def own(self) -> tuple[Point, ...]:
+        """The points without the borrowed start."""
+        return tuple(point for point in self.points if not point.borrowed)
+
+    @property
+    def name(self) -> str:
+        """The label as a person reads it."""
+        return self.label.replace("_", " ")
+
+
+class Comparison(_Row):
+    """A paired difference a - b. Sides are the runs of all seeds, or one run each."""
+
+    a: str
+    b: str
+    a_runs: tuple[str, ...] = ()
+    b_runs: tuple[str, ...] = ()
+    metric: str
+    difference: FiniteFloat | None
+    low: FiniteFloat | None
+    high: FiniteFloat | None
+    verdict: Literal["better", "worse", "undecided"]
+
+
+class Example(_Row):
+    """A test utterance to look at; `audio` is a path within the study folder."""
+
+    id: str
+    why: str
+    runs: tuple[str, ...]
+    audio: str | None = None
+    reason: str | None = None
+
+
+class Results(_Row):
+    """`results.json`."""
+
+    title: str = "Study"
+    question: str = ""
+    primary_metric: str | None = None
+    pool: dict[str, Any] = {}
+    test: dict[str, Any] = {}
+    made: dict[str, str] = {}
+    metrics: dict[str, dict[str, Any]] = {}
+    schemes: dict[str, str] = {}
+    cells: tuple[Cell, ...] = Field(min_length=1)
+    references: tuple[Reference, ...]
+    comparisons: tuple[Comparison, ...]
+    curves: tuple[Curve, ...] = ()
+    examples: tuple[Example, ...] = ()
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """A study's results and what its runs say of themselves (`infos`: run -> `run.json`, for the runs that have one)."""
+
+    root: Path
+    results: Results
+    primary: str
+    infos: Mapping[str, Mapping[str, Any]]
+    study_yaml: str | None
+
+    @property
+    def cells(self) -> list[Curve]:
+        """The curves of the schemes."""
+        return self.of_role("cell")
+
+    def of_role(self, role: str) -> list[Curve]:
+        """The curves of `cell`, `cascade` or `oracle_text`."""
+        return [curve for curve in self.results.curves if curve.role == role]
+
+    @property
+    def shares(self) -> list[tuple[float, int]]:
+        """All (share, number of recordings), rising."""
+        found = {p.speech_share: p.num_speech for c in self.results.curves for p in c.points}
+        return sorted(found.items())
+
+    def runs(self) -> Iterator[str]:
+        """Every run named, schemes first."""
+        yield from (cell.run for cell in self.results.cells)
+        for reference in self.results.references:
+            run = (reference.model_extra or {}).get("run")
+            if run is not None and reference.name == "cascade":
+                yield run
+
+    def inside(self, name: str) -> Path | None:
+        """A path that the results name, if it is in the study folder and there; the report shows nothing from elsewhere."""
+        path = self.root / name
+        return path if path.exists() and path.resolve().is_relative_to(self.root.resolve()) else None
+
+    def predictions(self, run: str) -> dict[str, dict[str, Any]]:
+        """Rows of a run's test predictions by id; empty if they are not there or damaged."""
+        path = self.inside(f"{run}/predictions/test.jsonl")
+        try:
+            return {row["id"]: row for row in read_predictions(path)} if path is not None else {}
+        except DataError:
+            return {}
+
+
+def is_study(folder: Path) -> bool:
+    """Whether a folder holds a study, finished or not."""
+    return any((folder / name).is_file() for name in ("results.json", "plan.json", "study.yaml"))
+
+
+def load_study(root: Path) -> StudyFolder:
+    """The study of a folder. Raises UserError for an unfinished study and for results that are damaged or incomplete."""
+    path = root / "results.json"
+    if not path.is_file():
+        raise UserError(_unfinished(root))
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise DataError(f"{path}: is no results file: an object is needed, this is a {type(value).__name__}.")
+    results = plugins.parse(Results, value, str(path))
+    primary = results.primary_metric or next(iter(results.cells[0].metrics), None)
+    if primary is None or all(primary not in cell.metrics for cell in results.cells):
+        known = sorted({name for cell in results.cells for name in cell.metrics})
+        raise DataError(f"{path}: primary_metric '{primary}' is none of the metrics scored ({', '.join(known)}).")
+    if not results.curves:
+        made = _curves(path, value, primary)
+        results = results.model_copy(update={"curves": tuple(Curve.model_validate(one) for one in made)})
+    study_yaml = root / "study.yaml"
+    folder = StudyFolder(root, results, primary, {}, None)
+    text = study_yaml.read_text(encoding="utf-8", errors="replace") if study_yaml.is_file() else None
+    infos = {run: info for run in folder.runs() if (info := _info(folder, run)) is not None}
+    return StudyFolder(root, results, primary, infos, text)
+
+
+def _curves(path: Path, value: Mapping[str, Any], primary: str) -> Sequence[Mapping[str, Any]]:
+    """Curves of a results file that holds cells and references alone."""
+    try:
+        return curves(value["cells"], value["references"], primary)
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{path}: a reference lacks a field that its cells have ({error}).") from None
+
+
+def _unfinished(root: Path) -> str:
+    plan = root / "plan.json"
+    if not plan.is_file():
+        return f"{root}: holds no results.json, so there is nothing to report yet. It is written when a study ends."
+    planned = read_json(plan).get("runs", [])
+    done = sum(RunDir(root / "runs" / run["name"]).scores("test").is_file() for run in planned)
+    return (
+        f"{root}: the study has not ended ({done} of {len(planned)} runs are done), so there is no results.json yet. "
+        f"Go on with: lalm study STUDY.yaml --out {root}"
+    )
+
+
+def _info(folder: StudyFolder, run: str) -> Mapping[str, Any] | None:
+    path = folder.inside(f"{run}/run.json")
+    if path is None:
+        return None
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise DataError(f"{path}: is no run.json: an object is needed, this is a {type(value).__name__}.")
+    return value
