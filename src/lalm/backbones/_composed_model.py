@@ -393,8 +393,9 @@ class ComposedModel:
     def _prepare(self, paths: Sequence[Path]) -> list[Mapping[str, np.ndarray]]:
         if self.module.audio_encoder is None:
             raise ModelError("This model has no audio encoder, so it cannot hear. Choose a backbone with one.")
-        frames, mask = self.module.audio_encoder.frames(paths)
-        return self.module.connector.prepare(frames, mask)
+        with torch.autocast(self.module.device.type, enabled=False):  # what is kept is exact, whoever asked first
+            frames, mask = self.module.audio_encoder.frames(paths)
+            return self.module.connector.prepare(frames, mask)
 
     # -- use -----------------------------------------------------------------------------------------------------
 

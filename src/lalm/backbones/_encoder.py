@@ -72,7 +72,8 @@ class AudioEncoder(nn.Module):
 
     def encode(self, waveforms: Sequence[np.ndarray], names: Sequence[str]) -> tuple[Tensor, Tensor]:
         """As `frames`, from waveforms at 16 kHz; `names` are for error messages."""
-        features = [self.features(waveform) for waveform in waveforms]
+        with torch.autocast("cpu", enabled=False):  # the spectrum is computed in float32, whatever surrounds it
+            features = [self.features(waveform) for waveform in waveforms]
         longest = 2 * self.encoder.config.max_source_positions
         for feature, name in zip(features, names, strict=True):
             if feature.shape[1] > longest:

@@ -19,6 +19,7 @@ from lalm.config import PluginChoice
 from lalm.plugins import configure
 from lalm.plugins import load as load_plugin
 
+INIT_STD = 0.2  # about 1 / sqrt(width): as much of the input reaches the output as in a real model
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -53,6 +54,7 @@ def tiny_llm(vocab_size: int) -> LlamaForCausalLM:
         num_attention_heads=4,
         num_key_value_heads=2,
         tie_word_embeddings=True,
+        initializer_range=INIT_STD,
         eos_token_id=1,
         pad_token_id=1,
     )
@@ -70,6 +72,7 @@ def tiny_whisper() -> WhisperForConditionalGeneration:
         decoder_attention_heads=2,
         encoder_ffn_dim=48,
         decoder_ffn_dim=48,
+        init_std=INIT_STD,
         pad_token_id=0,
         bos_token_id=1,
         eos_token_id=2,

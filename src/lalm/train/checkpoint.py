@@ -113,8 +113,6 @@ def save_checkpoint(
     Raises UserError if it cannot be written.
     """
     target = run.checkpoint(step)
-    for left in (*run.root.glob(".checkpoint-*.part"), *run.root.glob(".checkpoint-*.old")):
-        shutil.rmtree(left, ignore_errors=True)  # of a process that was killed
     with _whole(target) as folder:
         save_trained(model, folder)
         save_file(_optimizer_state(optimizer), folder / "optimizer.safetensors")
@@ -129,6 +127,12 @@ def save_checkpoint(
     for old in [path for path in run.checkpoints() if path != apart][:-keep]:
         _drop(old)
     return target
+
+
+def clear_away(run: RunDir) -> None:
+    """Delete what a killed process left half-written or half-deleted."""
+    for left in (*run.root.glob(".checkpoint-*.part"), *run.root.glob(".checkpoint-*.old")):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def _drop(folder: Path) -> None:

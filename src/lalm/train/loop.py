@@ -96,6 +96,7 @@ def fit(
         "best_step": None,
     }
     state |= {"bad_evaluations": 0, "stopped": False}
+    checkpoint.clear_away(run)
     found = run.checkpoints()[-1] if resume and run.checkpoints() else None
     if found is not None:
         state = checkpoint.checkpoint_state(found)

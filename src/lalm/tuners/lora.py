@@ -1,7 +1,7 @@
 """LoRA: low-rank updates beside frozen weights (on peft).
 
 Source: Hu et al. 2021 (arXiv 2106.09685). Targets are the groups that the backbone names, so nothing else is hit;
-a group without linear layers (norms), or with embeddings, cannot be tuned this way and is an error.
+a group with parts that have no linear layer (norms, embeddings) cannot be tuned this way and is an error.
 """
 
 from __future__ import annotations
@@ -62,18 +62,15 @@ def _targets(model: Model, group: str, cfg: Config) -> list[str]:
         raise ConfigError(f"train.groups: unknown group '{group}'.{nearest(group, known)}")
     if not known[group]:
         raise ConfigError(f"train.groups: '{group}' holds nothing that could learn in this model.")
-    parts = {
-        f"{name}.{inner}".rstrip("."): part
-        for name in known[group]
-        for inner, part in model.module.get_submodule(name).named_modules()
-    }
-    linear = [name for name, part in parts.items() if isinstance(part, nn.Linear)]
-    # an output layer may be one tensor with the embeddings: an update of the one would be folded into both
-    if not linear or any(isinstance(part, nn.Embedding) for part in parts.values()):
-        what = "embeddings" if linear else "no linear layer"
-        raise ConfigError(
-            f"train.groups: '{group}' holds {what}, which LoRA does not tune. Use the tuner 'full' for it."
-        )
+    linear = []
+    for name in known[group]:
+        parts = model.module.get_submodule(name).named_modules()
+        found = [f"{name}.{inner}".rstrip(".") for inner, part in parts if isinstance(part, nn.Linear)]
+        if not found:  # an output layer may be one tensor with embeddings: it is not tuned without them
+            raise ConfigError(
+                f"train.groups: '{group}' holds {name}, which has no linear layer for LoRA. Use the tuner 'full' for it."
+            )
+        linear += found
     if cfg.last_layers is None or not group.startswith("llm."):
         return linear
     return _of_last_layers(linear, cfg.last_layers)
