@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import difflib
 import errno
 import json
@@ -215,19 +216,20 @@ def _guarded(run: Callable[[argparse.Namespace], None], args: argparse.Namespace
 
     try:
         run(args)
-        sys.stdout.flush()
+        sys.stdout.flush()  # a full disk shows here, not at exit
     except UserError as error:
         print(f"lalm: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nlalm: interrupted; what was finished is kept, and the same command goes on.", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader of a pipe has seen enough: nothing more is written, at exit neither
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:
+        _give_up_output()
         return 0
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG):
             return _fault(error)
+        _give_up_output()
         print(
             f"lalm: {error.filename or 'the disk'}: {error.strerror}. Nothing was left half-written.", file=sys.stderr
         )
@@ -235,6 +237,12 @@ def _guarded(run: Callable[[argparse.Namespace], None], args: argparse.Namespace
     except Exception as error:
         return _fault(error)
     return 0
+
+
+def _give_up_output() -> None:
+    """What is left for a standard output that cannot take it goes nowhere, or Python would complain at exit."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fault(error: BaseException) -> int:
