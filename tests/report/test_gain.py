@@ -68,6 +68,7 @@ def test_curves_never_fall_and_stay_below_the_best_value():
     drawn = curves.at(np.arange(0, 2000, 7))
     assert (np.diff(drawn, axis=1) >= 0).all()
     assert drawn.max() <= 1
+    assert draw_curves([0, 10, 100], [0.0, 0.0, 0.02], 0.1**2 * np.eye(3)).at([0]).min() >= 0
     gains = [curves.gain(22, more) for more in (5, 20, 50, 150)]
     assert [gain.value for gain in gains] == sorted(gain.value for gain in gains)
     assert all(0 <= gain.low <= gain.value <= gain.high for gain in gains)

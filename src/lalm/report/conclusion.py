@@ -71,10 +71,10 @@ def _headline(standings: Standings, best: Side | None, text: Side | None) -> str
         return f"Adapt with {name}: it reaches {_shown(standings, best.point)} with {number}."
     if found.verdict == "better":
         gain = standings.metric.points(found.value)
-        return f"Use the recordings, with {name}: {number} lift the model {gain} above text alone{_few(standings, best, text)}."
+        return f"Use the recordings, with {name}: {number} make the model {gain} better than text alone{_few(standings, best, text)}."
     if found.verdict == "worse":
         return f"Train on text alone: with {number}, {name} is worse."
-    return f"Text alone may do: even {number} with {name} make no difference that this test set can show."
+    return f"Undecided: {number} with {name} make no difference to text alone that this test set can show."
 
 
 def _few(standings: Standings, best: Side, text: Side) -> str:

@@ -118,7 +118,7 @@ def _draw(axes: Axes, study: StudyFolder, one: Metric, seeds: bool) -> None:
     if one.scale == 100:
         low, high = axes.get_ylim()
         room = max(0.0, 10 - (high - low)) / 2  # ten points at least, or noise looks like a trend
-        axes.set_ylim(max(0.0, low - room), max(min(101.5, high + room), high))
+        axes.set_ylim(max(-1.5, low - room), max(min(101.5, high + room), high))
 
 
 def _oracle(study: StudyFolder) -> Curve | None:

@@ -78,7 +78,8 @@ def draw_curves(
 ) -> Curves | None:
     """Curves through points (numbers of recordings ascending, values [points], covariance [points, points]).
 
-    `best` is the best value that the metric can have (default 1, or 0 where lower is better). None if there are fewer
+    `best` is the best value that the metric can have (default 1, or 0 where lower is better); no curve passes it, nor
+    falls below 0. None if there are fewer
     than three points, or if the values fall so clearly that no growing curve passes through them.
     """
     n = np.asarray(num_speech, dtype=float)
@@ -86,6 +87,7 @@ def draw_curves(
         return None
     sign = 1.0 if higher_is_better else -1.0
     best = sign * ((1.0 if higher_is_better else 0.0) if best is None else best)
+    worst = 0.0 if higher_is_better else -np.inf
     y = sign * np.asarray(values, dtype=float)
     error = np.asarray(covariance, dtype=float) + _SMALLEST_ERROR**2 * np.eye(len(n))
     scales = np.geomspace(n[n > 0][0] / 4, 10 * n[-1], _NUM_SCALES)
@@ -114,7 +116,7 @@ def draw_curves(
         first, last = (ends[shape] + np.einsum("sij,sj->si", root[shape], rng.standard_normal((num_curves, 2)))).T
         drop = (last - first) / (fall[shape, 0] - fall[shape, -1])
         limit = first + drop * fall[shape, 0]
-        allowed = (drop >= 0) & (limit <= best)
+        allowed = (drop >= 0) & (limit <= best) & (limit - drop >= worst)
         kept.append(np.stack([limit, drop, scale[shape], exponent[shape]])[:, allowed])
         if sum(part.shape[1] for part in kept) >= num_curves:
             break

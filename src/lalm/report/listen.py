@@ -15,7 +15,7 @@ from lalm.report.words import recordings
 
 MAX_CLIP_BYTES = 500_000
 _WHY = {
-    "best_wrong": "wrong with all recordings",
+    "best_wrong": "still wrong with the most recordings",
     "text_only_wrong": "wrong with text alone, right with recordings",
 }
 

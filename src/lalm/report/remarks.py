@@ -54,7 +54,7 @@ def _uncertain(standings: Standings) -> list[str]:
     if perfect and metric.scale == 100:
         result.append(
             f"An interval without width says only that all {perfect[0].n} test utterances came out alike: "
-            f"of others, up to {300 / perfect[0].n:.1g} % may still differ."
+            f"of others, up to {round(min(100.0, 300 / perfect[0].n), 1):g} % may still differ."
         )
     seeds = {len(point.runs) for curve in study.cells for point in curve.own}
     if seeds == {1}:
@@ -95,7 +95,7 @@ def _falling(standings: Standings) -> list[str]:
             continue
         if a.low > b.high or a.high < b.low:
             result.append(
-                f"{curve.name.capitalize()} is best at {share(top.speech_share)} of the recordings and falls with more."
+                f"{curve.name.capitalize()} is best at {share(top.speech_share)} of the recordings and gets worse with more."
             )
     return result
 

@@ -40,14 +40,15 @@ def keep_examples(
         return []
     wrong = [row for row in answers.rows(best) if _wrong(row, metric)]
     bad = {row["id"] for row in wrong}
-    chosen = [("best_wrong", row) for row in _varied(wrong)]
-    if text is not None and text != best:
+    both = text is not None and text != best
+    chosen = [("best_wrong" if both else "wrong", row) for row in _varied(wrong)]
+    if text is not None and both:
         lost = [row for row in answers.rows(text) if _wrong(row, metric) and row["id"] not in bad]
         chosen = chosen[:NUM_EACH] + [("text_only_wrong", row) for row in _varied(lost)[:NUM_EACH]]
     folder = out / "examples"
     for stale in folder.glob("*.mp3"):
         stale.unlink()
-    runs = [best] if text in (None, best) else [best, text]
+    runs = [best, text] if both else [best]
     rows = []
     for number, (why, row) in enumerate(chosen[: 2 * NUM_EACH], 1):
         source = answers.path(best).parent / row["audio"] if row.get("audio") else None
@@ -119,7 +120,10 @@ def _keep(source: Path | None, target: Path) -> dict[str, Any]:
     except DataError:
         return {"audio": None, "reason": "the recording could not be read when the results were gathered"}
     encoded = io.BytesIO()
-    soundfile.write(encoded, samples, _SAMPLE_RATE_HZ, format="MP3")
+    try:
+        soundfile.write(encoded, samples, _SAMPLE_RATE_HZ, format="MP3")
+    except (soundfile.LibsndfileError, ValueError):  # a libsndfile older than 1.1
+        return {"audio": None, "reason": "this machine's libsndfile cannot write MP3"}
     with atomic(target, "wb") as stream:
         stream.write(encoded.getvalue())
     return {"audio": f"{target.parent.name}/{target.name}", "duration_s": round(duration_s, 2)}
