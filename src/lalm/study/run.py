@@ -111,8 +111,8 @@ class _Job:
 def _run_all(out: Path, todo: Sequence[Run], study: Study) -> list[tuple[str, str]]:
     """Start runs as workers come free; runs that share a first stage wait for the one that makes it."""
     waiting = [run for run in todo if not RunDir(out / "runs" / run.name).scores("test").is_file()]
-    workers = num_workers(study, max(1, len(waiting)))
-    threads = max(1, (os.cpu_count() or 1) // workers)
+    workers = num_workers(study, len(todo))
+    threads = max(1, (os.cpu_count() or 1) // workers)  # of all runs, not of those left: it changes the last digits
     made_prefixes = {run.prefix for run in todo if run not in waiting}
     if len(waiting) < len(todo):
         print(f"{len(todo) - len(waiting)} of {len(todo)} runs are there already.", file=sys.stderr)

@@ -1,0 +1,106 @@
+"""The study files that come with the project: each parses into the runs it announces, and each is run in its tiny form."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lalm import plugins
+from lalm.data.pools import load_pools
+from lalm.errors import ConfigError
+from lalm.rundir import read_json
+from lalm.study.demo import STUDY as DEMO
+from lalm.study.plan import load_study, runs
+from lalm.study.run import run_study
+
+STUDIES = Path(__file__).parents[2] / "studies"
+FILES = {"demo": DEMO, **{path.stem: path for path in sorted(STUDIES.glob("*.yaml"))}}
+# file -> (cells, cascade rows) of one seed, seeds
+GRID = {"demo": (5, 3, 1), "barista": (10, 5, 2), "fsdd": (8, 4, 2)}
+TINY = [
+    "seeds=[0]",
+    "speech_shares=[0,1]",
+    "workers=1",
+    "recipe.backbone.tiny=true",
+    "recipe.tuner.last_layers=1",
+    "recipe.evaluate.max_new_tokens=4",
+    "recipe.evaluate.num_resamples=20",
+]
+CORPUS_TINY = {"barista": ["recipe.data.corpus.test_size=2"]}
+
+
+def test_every_study_file_is_covered():
+    assert set(FILES) == set(GRID)
+
+
+@pytest.mark.parametrize("name", GRID)
+def test_grid_is_as_announced(name):
+    study, base = load_study(FILES[name])
+    todo = runs(study, base)
+    cells, cascades, seeds = GRID[name]
+    assert sum(run.role == "cell" for run in todo) == cells * seeds
+    assert sum(run.role == "cascade" for run in todo) == cascades * seeds
+    assert {run.seed for run in todo} == set(range(seeds))
+    assert study.primary_metric in todo[0].recipe.evaluate.metrics
+    for run in todo:
+        choice = run.recipe.backbone.options["connector"]["name"]
+        assert choice == ("cascade" if run.role == "cascade" else "hybrid")
+        assert run.recipe.backbone.options["tiny"] is False
+        assert run.recipe.train.metric_for_best_model is None  # fixed epochs, last checkpoint: nothing leaks
+    assert {run.share for run in todo if run.scheme == "text_only"} == {0.0}
+    assert all(run.share == 1.0 for run in todo if run.scheme == "speech_only")
+
+
+def test_barista_is_the_grid_of_the_question():
+    study, base = load_study(FILES["barista"])
+    assert study.speech_shares == (0, 0.02, 0.05, 0.1, 1.0)
+    assert [choice.name for choice in study.schemes] == ["text_only", "direct_mixing", "curriculum", "speech_only"]
+    assert study.primary_metric == "command_acceptance"
+    recipe = runs(study, base)[0].recipe
+    assert recipe.data.corpus.options["test_size"] == 200
+    assert recipe.data.root == STUDIES.parents[1] / "shared" / "data" / "barista"
+
+
+@pytest.mark.parametrize("name", ["barista", "fsdd"])
+def test_data_folder_can_be_named(name, tmp_path):
+    study, base = load_study(FILES[name], [f"recipe.data.root={tmp_path}"])
+    assert {run.recipe.data.root for run in runs(study, base)} == {tmp_path}
+
+
+@pytest.mark.parametrize(("name", "text", "pool", "test"), [("barista", 432, 219, 200), ("fsdd", 60, 200, 200)])
+def test_real_data_has_the_numbers_that_the_file_names(name, text, pool, test):
+    study, base = load_study(FILES[name])
+    data = next(run for run in runs(study, base) if run.share == 1.0).recipe.data
+    if not data.root.is_dir():
+        pytest.skip(f"{data.root} is not there")
+    pools = load_pools(data)
+    assert (len(pools.text), len(pools.speech), len(pools.test)) == (text, pool, test)
+
+
+def test_mistyped_key_is_answered():
+    with pytest.raises(ConfigError, match="did you mean|Did you mean"):
+        load_study(FILES["demo"], ["speech_share=[0]"])
+
+
+@pytest.mark.parametrize("name", GRID)
+def test_study_runs_in_its_tiny_form(name, tmp_path):
+    study, _ = load_study(FILES[name])
+    corpus = plugins.load("corpora", study.recipe["data"]["corpus"]["name"])
+    corpus.make_tiny(tmp_path / "data", 0)
+    overrides = [f"recipe.data.root={tmp_path / 'data'}", *TINY, *CORPUS_TINY.get(name, [])]
+    out = run_study(FILES[name], tmp_path / "out", overrides)
+    results = read_json(out / "results.json")
+    schemes = {choice.name for choice in study.schemes}
+    assert {cell["scheme"] for cell in results["cells"]} == schemes
+    assert len(results["cells"]) == len(schemes)
+    assert [row["speech_share"] for row in results["references"] if row["name"] == "cascade"] == [1.0, 0.0]
+    for cell in results["cells"]:
+        score = cell["metrics"][study.primary_metric]
+        assert score["n"] == results["test"]["num"] > 0
+        assert (out / cell["run"] / "adapter").is_dir()
+    spoken = {cell["num_speech"] for cell in results["cells"] if cell["scheme"] != "text_only"}
+    assert spoken == {results["pool"]["num_speech"]}
+    shared = [cell for cell in results["cells"] if cell["scheme"] == "curriculum"]
+    assert shared, "the text stage of a curriculum is kept for the other runs of its seed"
+    assert list((out / "stages").glob("*.safetensors"))
