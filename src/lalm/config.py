@@ -209,10 +209,6 @@ def parse_recipe(values: Mapping[str, Any], base: Path, where: str = "") -> Reci
     user_folders = tuple(_absolute(base, folder) for folder in recipe.plugins)
     plugins.add_roots(user_folders)
     problems: list[str] = []
-    choices = {
-        section: _resolve(kind, getattr(recipe, section), place(where, section), problems)
-        for section, kind in _KINDS.items()
-    }
     data = recipe.data.model_copy(
         update={
             "root": _absolute(base, recipe.data.root),
@@ -224,6 +220,10 @@ def parse_recipe(values: Mapping[str, Any], base: Path, where: str = "") -> Reci
         _load("metrics", metric, place(where, "evaluate", "metrics"), problems)
     if recipe.train.metric_for_best_model is not None:
         _load("metrics", recipe.train.metric_for_best_model, place(where, "train", "metric_for_best_model"), problems)
+    choices = {  # the backbone last: its connector imports torch, which need not be waited for if something is wrong
+        section: _resolve(kind, getattr(recipe, section), place(where, section), problems)
+        for section, kind in sorted(_KINDS.items(), key=lambda item: item[0] == "backbone")
+    }
     if problems:
         raise ConfigError("\n".join(problems))
     return recipe.model_copy(update={"data": data, "plugins": user_folders, **choices})
@@ -242,7 +242,10 @@ def _load(kind: str, name: str, where: str, problems: list[str]) -> ModuleType |
 
 
 def _resolve(kind: str, choice: PluginChoice, where: str, problems: list[str]) -> PluginChoice:
-    """The choice with every option written out, those of plug-ins among its options too; what is wrong to `problems`."""
+    """The choice with every option written out, those of plug-ins among its options too; what is wrong to `problems`.
+
+    Plug-ins among the options are looked at only if nothing is wrong so far.
+    """
     module = _load(kind, choice.name, where, problems)
     if module is None:
         return choice
@@ -254,7 +257,7 @@ def _resolve(kind: str, choice: PluginChoice, where: str, problems: list[str]) -
     inner = {
         name: _resolve(f"{name}s", value, f"{where}.{name}", problems).model_dump(mode="json")
         for name in type(config).model_fields
-        if isinstance(value := getattr(config, name), PluginChoice) and f"{name}s" in plugins.CONTRACTS
+        if isinstance(value := getattr(config, name), PluginChoice) and f"{name}s" in plugins.CONTRACTS and not problems
     }
     return PluginChoice.model_validate({"name": choice.name, **config.model_dump(mode="json"), **inner})
 
