@@ -28,6 +28,7 @@ from lalm.backbones import _stack
 from lalm.backbones._encoder import AudioEncoder
 from lalm.data.cache import PreparedCache, version
 from lalm.errors import DataError, ModelError
+from lalm.models.key_values import with_cache
 from lalm.records import Example
 
 _INPUT_MARK = "\u2063lalm-input\u2063"
@@ -154,7 +155,7 @@ class ComposedModule(nn.Module):
             return None
         ids = torch.tensor([list(prefix)], dtype=torch.long, device=self.device)
         once = DynamicCache(config=self.llm.config)
-        self.llm.model(input_ids=ids, **_stack.with_cache(self.llm.model, once))
+        self.llm.model(input_ids=ids, **with_cache(self.llm.model, once))
         layers: list[Any] = list(once.layers)
         return DynamicCache(
             [(one.keys.expand(num_rows, -1, -1, -1), one.values.expand(num_rows, -1, -1, -1)) for one in layers],
@@ -170,7 +171,7 @@ class ComposedModule(nn.Module):
             inputs_embeds=embeddings,
             attention_mask=torch.cat([seen, mask], dim=1).long(),
             position_ids=positions,
-            **_stack.with_cache(self.llm.model, cache),
+            **with_cache(self.llm.model, cache),
         ).last_hidden_state
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -443,7 +444,7 @@ class ComposedModel:
                 input_ids=tokens[:, None],
                 attention_mask=seen.long(),
                 position_ids=positions[:, None],
-                **_stack.with_cache(llm.model, cache),
+                **with_cache(llm.model, cache),
             ).last_hidden_state[:, -1]
             positions = positions + 1
         return answers

@@ -7,14 +7,14 @@ same in every epoch, so it is kept.
 
 from __future__ import annotations
 
-import inspect
 from collections import OrderedDict
 from collections.abc import Sequence
-from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from lalm.models.key_values import with_cache
 
 FAMILIES = ("llama", "qwen2", "qwen3")  # plain causal attention and rotary positions in every layer
 MAX_KEPT_BYTES = 4 * 2**30
@@ -28,17 +28,6 @@ def supports(llm: Any) -> bool:
         and config._attn_implementation == "sdpa"  # others do not take a mask of true and false
         and not getattr(config, "use_sliding_window", False)
     )
-
-
-@cache
-def _cache_name(module: Any) -> str:
-    """What the installed transformers calls a module's key-value cache: `past_key_values`, later renamed."""
-    return "cache" if "cache" in inspect.signature(module.forward).parameters else "past_key_values"
-
-
-def with_cache(module: Any, kept: object) -> dict[str, object]:
-    """The arguments that make a layer or a model read and write the key-value cache `kept` (None: none)."""
-    return {_cache_name(module.__class__): kept, "use_cache": kept is not None}
 
 
 class _Record:

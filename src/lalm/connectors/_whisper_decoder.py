@@ -11,8 +11,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import DynamicCache, EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput
 
+from lalm.models.key_values import with_cache
 from lalm.models.whisper import END_OF_TEXT, NO_TIMESTAMPS, START_OF_TRANSCRIPT, SUPPRESS_TOKENS, TRANSCRIBE
 
 FRAMES_PER_S = 50
@@ -73,12 +75,10 @@ class WhisperDecoder:
         tokens = torch.tensor([self._prompt] * len(frames), device=frames.device)
         answers: list[list[int]] = [[] for _ in frames]
         alive = [True] * len(frames)
-        past = None
+        past = EncoderDecoderCache(DynamicCache(), DynamicCache())
         for step in range(10 + TOKENS_PER_S * frames.shape[1] // FRAMES_PER_S):
-            output = self._whisper(
-                encoder_outputs=encoded, decoder_input_ids=tokens, past_key_values=past, use_cache=True
-            )
-            logits, past = output.logits[:, -1], output.past_key_values
+            output = self._whisper(encoder_outputs=encoded, decoder_input_ids=tokens, **with_cache(self._whisper, past))
+            logits = output.logits[:, -1]
             logits[:, SUPPRESS_TOKENS] = -torch.inf
             if step == 0:
                 logits[:, [220, END_OF_TEXT]] = -torch.inf
