@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -58,7 +59,7 @@ def prediction_row(example: Example, raw: str, latency_s: float) -> dict[str, An
         "latency_s": round(latency_s, 4),
     }
     if example.audio is not None:
-        row["audio"] = str(example.audio)
+        row["audio"] = os.path.abspath(example.audio)  # a predictions file may lie anywhere
     if example.text is not None:
         row["text"] = example.text
     return row

@@ -1,0 +1,67 @@
+"""What the docs say of files, kinds and tests is so: their examples are read by the readers that they describe."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from lalm import plugins
+from lalm.data.labels import answer_text
+from lalm.data.manifest import read_manifest
+from lalm.evaluate.parse import parse_answer
+from lalm.evaluate.score import read_predictions, score_rows
+from lalm.records import Frame, Slot
+
+ROOT = Path(__file__).parents[1]
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+FORMATS = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
+
+
+def json_block(section: str) -> str:
+    """The JSON example of a section of formats.md, on one line."""
+    body = FORMATS.split(f"## {section}")[1]
+    return json.dumps(json.loads(body.split("```json\n")[1].split("```")[0]))
+
+
+def test_the_manifest_example_is_a_manifest(tmp_path: Path):
+    (tmp_path / "m.jsonl").write_text(json_block("Manifest") + "\n", encoding="utf-8")
+    (row,) = read_manifest(tmp_path / "m.jsonl")
+    assert row.frame == Frame("orderDrink", (Slot("size", "large"), Slot("coffeeDrink", "latte")))
+    assert row.audio == tmp_path / "audio" / "42.flac"
+
+
+def test_the_answer_example_is_what_is_taught():
+    example = re.search(r"one line of JSON: `(.*)`", FORMATS)
+    assert example is not None
+    frame, status = parse_answer(example[1])
+    assert status == "ok"
+    assert frame is not None
+    assert answer_text(frame) == example[1]
+
+
+def test_the_predictions_example_is_scored(tmp_path: Path):
+    (tmp_path / "p.jsonl").write_text(json_block("Predictions") + "\n", encoding="utf-8")
+    rows = read_predictions(tmp_path / "p.jsonl")
+    found = score_rows(rows, ["entity_f1", "wer"], num_resamples=10)
+    shape = json.loads(json_block("Scores"))
+    assert set(found) == set(shape)
+    assert set(found["metrics"]["entity_f1"]) == set(shape["metrics"]["entity_f1"])
+    assert len(found["counts"]["entity_f1"]) == len(shape["counts"]["entity_f1"])
+    assert found["metrics"]["wer"]["value"] == 0
+
+
+def test_every_kind_stands_in_the_table_with_its_functions():
+    for kind, functions in plugins.CONTRACTS.items():
+        row = re.search(rf"^\| `{kind}` \| (.*?) \|", ARCHITECTURE, re.MULTILINE)
+        assert row is not None, kind
+        assert re.findall(r"`(\w+)", row[1]) == list(functions)
+
+
+def test_every_test_and_document_that_is_named_is_there():
+    for name in re.findall(r"`(tests/[\w/.]+)`", ARCHITECTURE):
+        assert (ROOT / name).exists(), name
+    for page in ("docs/architecture.md", "docs/formats.md", "CONTRIBUTING.md", "CHANGELOG.md"):
+        text = (ROOT / page).read_text(encoding="utf-8")
+        for target in re.findall(r"\]\(([\w/.]+\.md)\)", text):
+            assert ((ROOT / page).parent / target).exists(), f"{page} links to {target}"
