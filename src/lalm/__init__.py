@@ -15,5 +15,3 @@ def load(run: str) -> Understander:
     from lalm.evaluate.predict import Understander
 
     return Understander.from_run(run)
-
-

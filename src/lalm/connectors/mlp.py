@@ -58,7 +58,7 @@ class MlpConnector(nn.Module):
 
     def forward(self, prepared: Sequence[Mapping[str, np.ndarray | Tensor]]) -> tuple[Tensor, Tensor]:
         """Vectors [batch, length, text_width] and mask [batch, length]."""
-        weight = self.project[0].weight
+        weight = self.project[0].get_parameter("weight")
         stacked = []
         for item in prepared:
             frames = torch.as_tensor(item["frames"], dtype=weight.dtype, device=weight.device)
