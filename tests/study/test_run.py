@@ -236,7 +236,7 @@ def test_another_studys_folder_and_a_folder_that_holds_none_are_refused(finished
 
 
 def test_a_study_in_use_is_refused(finished, study_file):
-    from lalm.study.lock import in_use
+    from lalm.study.processes import in_use
 
     with in_use(finished), pytest.raises(UserError, match="in use by another lalm process"):
         run_study(study_file, finished)

@@ -216,7 +216,7 @@ def test_a_finished_run_is_left_alone(nursery, whole, tmp_path):
 
 
 def test_a_folder_in_use_is_refused(nursery, whole, tmp_path):
-    from lalm.study.lock import in_use
+    from lalm.study.processes import in_use
 
     with in_use(tmp_path / "run"):
         code, said = nursery.run("train", whole[1], "--out", tmp_path / "run")

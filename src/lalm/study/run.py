@@ -20,8 +20,8 @@ from lalm.data.pools import check_recordings, load_pools
 from lalm.errors import DataError, UserError
 from lalm.rundir import RunDir, read_json, write_json, write_text
 from lalm.study.collect import collect
-from lalm.study.lock import in_use
 from lalm.study.plan import Run, Study, load_study, num_workers, runs
+from lalm.study.processes import in_use
 from lalm.train.log import format_s
 from lalm.train.setup import make_examples, plan
 

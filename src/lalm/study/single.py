@@ -14,7 +14,7 @@ from lalm.errors import ConfigError, UserError
 from lalm.evaluate.predict import predict_rows, with_heard
 from lalm.evaluate.score import score_rows
 from lalm.rundir import RunDir, write_text
-from lalm.study.lock import in_use
+from lalm.study.processes import in_use
 from lalm.train.setup import attach, finish, load_model, make_examples, plan, task_examples, write_labels
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import sys
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,6 +21,7 @@ from lalm.errors import UserError
 from lalm.evaluate.predict import predict_rows, scores_of, with_heard
 from lalm.records import Example
 from lalm.rundir import RunDir, write_json, write_jsonl
+from lalm.study.processes import end_with_parent
 from lalm.train.checkpoint import load_trained
 from lalm.train.loop import fit
 from lalm.train.setup import attach, finish, load_model, make_examples, plan, task_examples, write_labels
@@ -105,7 +104,7 @@ def judge(run: RunDir, recipe: Recipe, model: Model, test: Sequence[Example], or
 
 def main(study: Path, name: str, oracle_text: bool, threads: int) -> None:
     """`work` as a process: what it says goes to `worker.log`, a user's mistake is exit code 2."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     with (study / "runs" / name / "worker.log").open("wb", buffering=0) as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
@@ -115,11 +114,3 @@ def main(study: Path, name: str, oracle_text: bool, threads: int) -> None:
     except UserError as error:
         print(f"lalm: {error}", file=sys.stderr, flush=True)
         sys.exit(2)
-
-
-def _end_with_parent() -> None:
-    """A study that is killed leaves no worker behind, who would write into a folder that the next call works in."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
