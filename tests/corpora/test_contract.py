@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+import lalm
 from lalm import plugins
 from lalm.config import DataSection
 from lalm.data import audio
@@ -18,7 +21,8 @@ OPTIONS = {"barista": {"test_size": 2}, "slurp": {"audio": "audio"}}
 
 
 def test_all_corpora_are_found():
-    assert {"barista", "csv", "fsdd", "jsonl", "slurp"} <= set(NAMES)
+    assert {"barista", "csv", "fsdd", "home", "jsonl", "slurp"} <= set(NAMES)
+    assert len(NAMES) == len(list((Path(lalm.__file__).parent / "corpora").glob("[!_]*.py")))
 
 
 def tiny(name, folder):

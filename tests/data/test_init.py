@@ -274,9 +274,18 @@ def test_recordings_of_which_none_can_be_matched_are_an_error_that_says_what_was
 def test_one_recording_with_two_labels_is_refused(tmp_path):
     noise(tmp_path / "a.wav")
     (tmp_path / "l.csv").write_text("text,intent,audio\nsay it,x,a.wav\nsay that,y,a.wav\n", encoding="utf-8")
-    with pytest.raises(DataError, match="1 row with another label for a recording that has one") as error:
+    with pytest.raises(DataError, match="1 row with a recording that another row has") as error:
         init_project(tmp_path / "l.csv", tmp_path, tmp_path / "out")
-    assert "l.csv, line 3: " in str(error.value)
+    assert f"l.csv, line 3: {tmp_path / 'a.wav'} stands on line 2 already" in str(error.value)
+
+
+def test_a_recording_that_its_list_labels_otherwise_is_refused(tmp_path):
+    noise(tmp_path / "rec" / "a.wav")
+    (tmp_path / "l.csv").write_text("text,intent,audio\nsay it,x,a.wav\n", encoding="utf-8")
+    (tmp_path / "rec" / "list.csv").write_text("file,intent\na.wav,y\n", encoding="utf-8")
+    with pytest.raises(DataError, match="1 row with a recording that another row has") as error:
+        init_project(tmp_path / "l.csv", tmp_path / "rec", tmp_path / "out")
+    assert "has another label on line 2 of its file" in str(error.value)
 
 
 def test_a_speaker_whom_a_split_column_puts_on_both_sides_is_named(tmp_path):

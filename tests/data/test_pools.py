@@ -96,6 +96,13 @@ def test_a_speaker_in_training_and_test_is_refused(tmp_path):
         load_pools(data(project(tmp_path, rows)))
 
 
+def test_a_recording_in_training_and_test_is_refused(tmp_path):
+    rows = [text("a"), spoken("p"), {**spoken("q", split="test"), "audio": "p.wav"}]
+    with pytest.raises(DataError, match="1 recording in training and in test") as error:
+        load_pools(data(project(tmp_path, rows)))
+    assert error.value.problems == (str(tmp_path / "p.wav"),)
+
+
 def test_paths_outside_are_allowed_by_one_key_for_the_corpus_and_for_synthetic_speech(tmp_path):
     soundfile.write(tmp_path / "out.wav", np.zeros(800) + 0.1, 16_000)
     inner = project(tmp_path / "in", [text("a"), {"id": "s", "audio": "../out.wav", "intent": "say"}])

@@ -43,7 +43,7 @@ def match(sentences: LabelledFile, folder: Path | None) -> Matches:
         _from_labels_file(path, sentences, index, result, problems)
     _from_sentences(sentences, index, result, problems)
     if problems:
-        raise DataError(f"{many(len(problems), 'row')} with another label for a recording that has one.", problems)
+        raise DataError(f"{many(len(problems), 'row')} with a recording that another row has.", problems)
     result.unlabelled = [path for path in recordings if path not in result.labelled]
     return result
 
@@ -78,7 +78,8 @@ class _Index:
 def _label_files(folder: Path | None, sentences: Path) -> list[Path]:
     if folder is None:
         return []
-    found = sorted(path for path in folder.iterdir() if path.is_file() and path.suffix.lower() in EXTENSIONS)
+    known = [extension for extension in EXTENSIONS if extension != ".json"]  # these hold all sorts of things
+    found = sorted(path for path in folder.iterdir() if path.is_file() and path.suffix.lower() in known)
     return [path for path in found if path.resolve() != sentences.resolve()]
 
 
@@ -131,6 +132,7 @@ def _by_text(rows: Sequence[LabelledRow]) -> dict[str, LabelledRow]:
 def _from_sentences(sentences: LabelledFile, index: _Index, result: Matches, problems: list[str]) -> None:
     """Recordings that the sentences' own rows name in a column, or that are called by a row's id."""
     named = by_id = 0
+    lines: dict[Path, int] = {}
     for row in sentences.rows:
         audio = None
         if row.audio_name is not None:
@@ -144,7 +146,10 @@ def _from_sentences(sentences: LabelledFile, index: _Index, result: Matches, pro
             by_id += audio is not None
             if audio is None and row.text is None:
                 result.not_there.append(f"{sentences.path}, line {row.line}: {row.id}")
-        if audio is not None:
+        if audio in lines:
+            problems.append(f"{sentences.path}, line {row.line}: {audio} stands on line {lines[audio]} already.")
+        elif audio is not None:
+            lines[audio] = row.line
             result.by_line[row.line] = audio
             _put(result, audio, row, sentences.path, problems)
     if named:

@@ -11,7 +11,7 @@ from lalm import plugins
 from lalm.config import DataSection
 from lalm.data import audio, budget
 from lalm.data.manifest import read_manifest
-from lalm.errors import DataError
+from lalm.errors import DataError, many
 from lalm.records import Utterance
 
 _OTHER_ANSWERS = {"answers", "turns"}  # what question and dialogue rows are labelled with
@@ -33,8 +33,8 @@ class LoadedPools:
 def load_pools(data: DataSection) -> LoadedPools:
     """Read the corpus and draw the budget. No samples are decoded.
 
-    Raises DataError for missing folders, bad rows, an empty pool, a budget that gives no item, or speakers that are in
-    training and in test.
+    Raises DataError for missing folders, bad rows, an empty pool, a budget that gives no item, or speakers or recordings
+    that are in training and in test.
     """
     corpus = plugins.load("corpora", data.corpus.name)
     cfg = plugins.configure(corpus, corpus_options(data), "data.corpus")
@@ -46,6 +46,7 @@ def load_pools(data: DataSection) -> LoadedPools:
     if not text and not recorded:
         raise DataError(f"The corpus '{data.corpus.name}' in {data.root} has no training rows at all.")
     _check_labelled(train, data)
+    _check_files_apart([row for row in train if row.audio is not None], test)
     budget.check_speakers_apart(recorded, test)
     speech = budget.draw(
         recorded,
@@ -83,6 +84,13 @@ def corpus_options(data: DataSection) -> dict[str, Any]:
     if data.allow_outside_paths and "allow_outside_paths" in fields:
         options["allow_outside_paths"] = True
     return options
+
+
+def _check_files_apart(train: Sequence[Utterance], test: Sequence[Utterance]) -> None:
+    """Raises DataError if a recording is trained on and tested."""
+    both = {row.audio for row in train} & {row.audio for row in test if row.audio is not None}
+    if both:
+        raise DataError(f"{many(len(both), 'recording')} in training and in test.", sorted(str(path) for path in both))
 
 
 def _check_labelled(train: Sequence[Utterance], data: DataSection) -> None:
