@@ -9,6 +9,7 @@ import pytest
 
 from lalm import plugins
 from lalm.config import load_recipe, read_yaml
+from lalm.data.init import init_project
 from lalm.evaluate.predict import predict_run
 from lalm.study.check import check_recipe
 from lalm.study.single import train
@@ -42,3 +43,15 @@ def test_a_recipe_trains_and_its_run_answers_the_test_set(name, tmp_path):
     rows = predict_run(run.root).read_text(encoding="utf-8").splitlines()
     assert len(rows) == 2
     assert f"{info['steps']} steps" in check_recipe(recipe)
+
+
+def test_what_init_writes_is_trained_and_checked(tmp_path):
+    plugins.load("corpora", "csv").make_tiny(tmp_path, seed=0)
+    init_project(tmp_path / "labels.csv", tmp_path / "audio", tmp_path / "out")
+    recipe = load_recipe(tmp_path / "out" / "recipe.yaml", ["backbone.tiny=true", "evaluate.max_new_tokens=8"])
+    said = check_recipe(recipe)
+    assert "speech     2 recordings, 1 s, 2 speakers (of a pool of 2, 1 s)" in said
+    run = train(recipe, tmp_path / "run", quiet=True)
+    info = json.loads(run.info.read_text(encoding="utf-8"))
+    assert (info["num_text"], info["num_speech"]) == (6, 2)
+    assert len(predict_run(run.root).read_text(encoding="utf-8").splitlines()) == 2
