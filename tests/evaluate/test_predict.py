@@ -43,11 +43,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     rows = []
     for index in range(4):
         intent, samples = ("off", HIGH) if index % 2 else ("on", LOW)
-        path = root / f"{index}.wav"
-        soundfile.write(path, samples[: len(samples) - 320 * index], RATE_HZ, subtype="FLOAT")
-        for split in ("train", "test"):
-            identity, words = f"{split}-{index}", f"turn it {intent}"
-            rows.append(Utterance(identity, words, path, Frame(intent), split=split, source="recorded"))
+        for split, loudness in (("train", 1.0), ("test", 0.9)):
+            path = root / f"{split}-{index}.wav"
+            soundfile.write(path, loudness * samples[: len(samples) - 320 * index], RATE_HZ, subtype="FLOAT")
+            words = f"turn it {intent}"
+            rows.append(Utterance(path.stem, words, path, Frame(intent), split=split, source="recorded"))
     write_manifest(root / "manifest.jsonl", rows)
     recipe = parse_recipe(
         {
