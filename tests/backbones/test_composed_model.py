@@ -155,6 +155,17 @@ def test_losses_and_gradients_are_those_of_the_plain_forward_pass(tuning, exampl
     assert any(grad.abs().max() > 1e-3 for grad in wanted.values())
 
 
+def test_rows_too_long_for_the_plain_attention_give_the_same(examples, monkeypatch):
+    monkeypatch.setattr(_stack, "MAX_PLAIN_WEIGHTS", 0)
+    model = make()
+    names = attach(model, "lora")
+    expected = plain_nll(model, examples)
+    nll, _ = model.loss(model.batch(examples))
+    assert torch.allclose(nll.double(), expected, rtol=1e-5, atol=0)
+    wanted, got = gradients(model, names, expected), gradients(model, names, nll)
+    assert all(torch.allclose(got[name], wanted[name], rtol=1e-3, atol=1e-5) for name in names)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_gives_the_plain_losses(family, examples):
     model = make(family)

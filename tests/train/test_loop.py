@@ -258,10 +258,17 @@ def stopped_at(recipe: Recipe, examples, folder: Path, call: int, **options) -> 
         trained(recipe, examples, folder, model=model, **options)
 
 
-@pytest.mark.parametrize("tuner", ["lora", "full"])
+TUNERS = {
+    "lora": {"name": "lora", "r": 4, "lora_dropout": 0.1},
+    "last layer": {"name": "lora", "r": 4, "last_layers": 1},  # what the layers below make of a row is kept
+    "full": {"name": "full"},
+}
+
+
+@pytest.mark.parametrize("tuner", TUNERS)
 def test_a_run_broken_off_at_any_step_ends_at_the_same_weights(tuner, recipe, examples, whole, tmp_path):
-    if tuner == "full":
-        recipe = recipe.model_copy(update={"tuner": recipe.tuner.model_validate("full")})
+    if tuner != "lora":
+        recipe = recipe.model_copy(update={"tuner": recipe.tuner.model_validate(TUNERS[tuner])})
         whole = trained(recipe, examples, tmp_path / "whole")
     assert whole.result.steps == 9
     for step in range(1, 9):
