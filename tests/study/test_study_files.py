@@ -79,7 +79,7 @@ def test_real_data_has_the_numbers_that_the_file_names(name, text, pool, test):
 
 
 def test_mistyped_key_is_answered():
-    with pytest.raises(ConfigError, match="did you mean|Did you mean"):
+    with pytest.raises(ConfigError, match="Did you mean"):
         load_study(FILES["demo"], ["speech_share=[0]"])
 
 
@@ -94,13 +94,11 @@ def test_study_runs_in_its_tiny_form(name, tmp_path):
     schemes = {choice.name for choice in study.schemes}
     assert {cell["scheme"] for cell in results["cells"]} == schemes
     assert len(results["cells"]) == len(schemes)
-    assert [row["speech_share"] for row in results["references"] if row["name"] == "cascade"] == [1.0, 0.0]
+    assert {row["speech_share"] for row in results["references"] if row["name"] == "cascade"} == {0.0, 1.0}
     for cell in results["cells"]:
         score = cell["metrics"][study.primary_metric]
         assert score["n"] == results["test"]["num"] > 0
         assert (out / cell["run"] / "adapter").is_dir()
     spoken = {cell["num_speech"] for cell in results["cells"] if cell["scheme"] != "text_only"}
     assert spoken == {results["pool"]["num_speech"]}
-    shared = [cell for cell in results["cells"] if cell["scheme"] == "curriculum"]
-    assert shared, "the text stage of a curriculum is kept for the other runs of its seed"
-    assert list((out / "stages").glob("*.safetensors"))
+    assert list((out / "stages").glob("*.safetensors"))  # a curriculum's text stage is kept for the runs of its seed
