@@ -19,7 +19,7 @@ from transformers import WhisperForConditionalGeneration
 
 from lalm import plugins
 from lalm.backbones._tiny import byte_tokenizer
-from lalm.connectors._ctc_head import CtcHead
+from lalm.connectors._ctc_head import VOCABULARY, CtcHead
 from lalm.models.whisper import END_OF_TEXT, whisper_config
 
 NAMES = plugins.names("connectors")
@@ -56,7 +56,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     head = CtcHead(whisper_config())
     torch.nn.init.normal_(head.out.weight, std=0.3)  # as random as it is, it must have opinions
     save_file(head.state_dict(), folder / "head.safetensors")
-    words = {"unigrams": dict.fromkeys(WORDS, -2.3), "bigrams": {}}
+    sounds = {word: ["".join(VOCABULARY[3 + i : 5 + i])] for i, word in enumerate(WORDS)}
+    words = {"unigrams": dict.fromkeys(WORDS, -2.3), "bigrams": {}, "pronunciations": sounds}
     with gzip.open(folder / "words.json.gz", "wt") as stream:
         json.dump(words, stream)
     return {"weights": str(folder / "head.safetensors"), "lexicon": str(folder / "words.json.gz")}
