@@ -1,20 +1,10 @@
-"""A model put together from an audio encoder, a connector and a causal language model.
-
-    audio -> encoder (frozen) -> connector.prepare (cached per recording) -> connector -> vectors -.
-    instruction, text, answer -> tokenizer -> token embeddings ------------------------------------+-> language model
-
-Shapes: B rows, P tokens of the prefix that all rows share, L positions of a row after it, D the model's width.
-
-The instruction stands before the input, so all rows of a batch begin alike: that prefix is computed once per step,
-its keys and values are expanded over the rows, and gradients flow back through them. Logits are computed only where
-an answer token is predicted. Neither changes the result beyond rounding; both are tested against the plain way.
-"""
+"""A model put together from an audio encoder, a connector and a causal language model: rows, losses, answers."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -24,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-from lalm.backbones import _stack
+from lalm.backbones._composed_module import Batch, ComposedModule, Row
 from lalm.backbones._encoder import AudioEncoder
 from lalm.data.cache import PreparedCache, version
 from lalm.errors import DataError, ModelError
@@ -32,212 +22,6 @@ from lalm.models.key_values import with_cache
 from lalm.records import Example
 
 _INPUT_MARK = "\u2063lalm-input\u2063"
-IGNORE = -100
-
-
-@dataclass(frozen=True)
-class Row:
-    """One example as pieces: tokens before the input, the input (tokens or prepared audio), tokens after, answer.
-
-    `path` is the recording that `audio` was prepared from.
-    """
-
-    before: list[int]
-    text: list[int]
-    audio: Mapping[str, np.ndarray] | None
-    path: Path | None
-    after: list[int]
-    answer: list[int]
-    key: str  # hash of all of these but the path
-
-
-@dataclass(frozen=True)
-class Batch:
-    """`prefix` token ids [P]; `rows` one per example; `labels` are made from `answer` alone."""
-
-    prefix: list[int]
-    rows: tuple[Row, ...]
-
-    def decoded_prompts(self, tokenizer: Any) -> list[str]:
-        """What stands before the answers, in words; a recording stands as `[audio]`."""
-        return [
-            tokenizer.decode(self.prefix + row.before + row.text)
-            + ("[audio]" if row.audio is not None else "")
-            + tokenizer.decode(row.after)
-            for row in self.rows
-        ]
-
-    def decoded_labels(self, tokenizer: Any) -> list[str]:
-        """What the loss is taken on, in words."""
-        return [tokenizer.decode(row.answer) for row in self.rows]
-
-
-class ComposedModule(nn.Module):
-    """The parts, and the forward pass that every use shares."""
-
-    audio_encoder: Any  # AudioEncoder | None
-    connector: Any  # contracts.ConnectorModule
-    llm: Any
-
-    def __init__(self, encoder: AudioEncoder | None, connector: nn.Module, llm: nn.Module) -> None:
-        super().__init__()
-        self.audio_encoder = encoder
-        self.connector = connector
-        self.llm = llm
-        self._kept = _stack.KeptStates()
-        self._encoder_learned = False
-
-    def train(self, mode: bool = True) -> ComposedModule:
-        """Only parts that are trained are put into training mode: what is frozen hears without dropout."""
-        super().train(mode)
-        for part in self._below:
-            if not any(parameter.requires_grad for parameter in part.parameters()):
-                part.eval()
-        return self
-
-    @property
-    def _below(self) -> list[nn.Module]:
-        """The parts below the language model."""
-        return [part for part in (self.audio_encoder, self.connector) if part is not None]
-
-    @property
-    def device(self) -> torch.device:
-        return next(self.llm.parameters()).device
-
-    def embed(self, rows: Sequence[Row], with_answers: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """Embeddings [B, L, D], mask [B, L] (True = real) and labels [B, L] (IGNORE but on answers), padded right."""
-        vectors = self._audio_vectors(rows)
-        pieces, labels = [], []
-        table = self.llm.get_input_embeddings()
-        for row, heard in zip(rows, vectors, strict=True):
-            answer = row.answer if with_answers else []
-            head = torch.tensor(row.before + row.text, dtype=torch.long, device=self.device)
-            tail = torch.tensor(row.after + answer, dtype=torch.long, device=self.device)
-            parts = [table(head), *([] if heard is None else [heard]), table(tail)]
-            piece = torch.cat([part.to(table.weight.dtype) for part in parts])
-            pieces.append(piece)
-            label = torch.full((len(piece),), IGNORE, dtype=torch.long, device=self.device)
-            if answer:
-                label[-len(answer) :] = tail[-len(answer) :]
-            labels.append(label)
-        mask = nn.utils.rnn.pad_sequence(
-            [torch.ones(len(piece), dtype=torch.bool, device=self.device) for piece in pieces], batch_first=True
-        )
-        return (
-            nn.utils.rnn.pad_sequence(pieces, batch_first=True),
-            mask,
-            nn.utils.rnn.pad_sequence(labels, batch_first=True, padding_value=IGNORE),
-        )
-
-    def _audio_vectors(self, rows: Sequence[Row]) -> list[Tensor | None]:
-        spoken = [index for index, row in enumerate(rows) if row.audio is not None]
-        result: list[Tensor | None] = [None] * len(rows)
-        if spoken:
-            items = [rows[index].audio for index in spoken]
-            if self._hears_anew():
-                frames, frame_mask = self.audio_encoder.frames([rows[index].path for index in spoken])
-                items = self.connector.hand_on(frames, frame_mask)
-            vectors, mask = self.connector(items)
-            for position, index in enumerate(spoken):
-                result[index] = vectors[position][mask[position]]
-        return result
-
-    def _hears_anew(self) -> bool:
-        """Whether the encoder is being trained, or was: what was prepared of a recording before is out of date then."""
-        encoder = self.audio_encoder
-        if encoder is not None and any(parameter.requires_grad for parameter in encoder.parameters()):
-            self._encoder_learned = True
-        return self._encoder_learned
-
-    def prefix_cache(self, prefix: Sequence[int], num_rows: int) -> DynamicCache | None:
-        """Keys and values of the shared prefix, expanded (not copied) over the rows; gradients flow through."""
-        if not prefix:
-            return None
-        ids = torch.tensor([list(prefix)], dtype=torch.long, device=self.device)
-        once = DynamicCache(config=self.llm.config)
-        self.llm.model(input_ids=ids, **with_cache(self.llm.model, once))
-        layers: list[Any] = list(once.layers)
-        return DynamicCache(
-            [(one.keys.expand(num_rows, -1, -1, -1), one.values.expand(num_rows, -1, -1, -1)) for one in layers],
-            self.llm.config,
-        )
-
-    def hidden(self, embeddings: Tensor, mask: Tensor, cache: DynamicCache | None, start: int) -> Tensor:
-        """Last hidden states [B, L, D] of rows that follow a cached prefix of `start` positions."""
-        num_rows, length = mask.shape
-        seen = torch.ones(num_rows, start, dtype=torch.bool, device=mask.device)
-        positions = torch.arange(start, start + length, device=mask.device).expand(num_rows, -1)
-        return self.llm.model(
-            inputs_embeds=embeddings,
-            attention_mask=torch.cat([seen, mask], dim=1).long(),
-            position_ids=positions,
-            **with_cache(self.llm.model, cache),
-        ).last_hidden_state
-
-    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Summed negative log-likelihood of each row's answer [B] and its number of answer tokens [B]."""
-        frozen = self._num_fixed_layers()
-        if frozen:
-            states, labels = self._above_fixed_layers(batch, frozen)
-        else:
-            embeddings, mask, labels = self.embed(batch.rows, with_answers=True)
-            if _stack.supports(self.llm):
-                _, states = _stack.run_layers(self.llm, 0, self._depth, self._prefix(batch.prefix), embeddings, mask)
-                states = self.llm.model.norm(states)
-            else:
-                cache = self.prefix_cache(batch.prefix, len(batch.rows))
-                states = self.hidden(embeddings, mask, cache, len(batch.prefix))
-        targets = labels[:, 1:]
-        chosen = targets != IGNORE
-        logits = self.llm.lm_head(states[:, :-1][chosen])
-        token_nll = nn.functional.cross_entropy(logits.float(), targets[chosen], reduction="none")
-        row_of_token = chosen.nonzero()[:, 0]
-        nll = torch.zeros(len(batch.rows), device=token_nll.device).index_add(0, row_of_token, token_nll)
-        return nll, chosen.sum(dim=1)
-
-    @property
-    def _depth(self) -> int:
-        return len(self.llm.model.layers)
-
-    def _prefix(self, prefix: Sequence[int]) -> Tensor | None:
-        if not prefix:
-            return None
-        return self.llm.get_input_embeddings()(torch.tensor([list(prefix)], dtype=torch.long, device=self.device))
-
-    def _num_fixed_layers(self) -> int:
-        """Lower layers whose output for a row cannot change; 0 while anything below them is trained."""
-        if not _stack.supports(self.llm) or any(p.requires_grad for part in self._below for p in part.parameters()):
-            return 0
-        number = _stack.num_frozen_layers(self.llm)
-        return number if number < self._depth else 0  # nothing is trained: not worth keeping
-
-    def _above_fixed_layers(self, batch: Batch, frozen: int) -> tuple[Tensor, Tensor]:
-        """Last hidden states [B, L, D] and labels [B, L], the fixed layers taken from what was kept."""
-        start = repr(batch.prefix)
-        keys = [f"{frozen}/{hash(start)}/{row.key}" for row in batch.rows]
-        prefix_key = f"{frozen}/{hash(start)}/prefix"
-        missing = self._kept.missing(keys)
-        with torch.no_grad():
-            if missing or (batch.prefix and self._kept.missing([prefix_key])):
-                rows = [batch.rows[index] for index in missing] or list(batch.rows[:1])
-                embeddings, mask, _ = self.embed(rows, with_answers=True)
-                prefix, states = _stack.run_layers(self.llm, 0, frozen, self._prefix(batch.prefix), embeddings, mask)
-                for index, state, real in zip(missing, states, mask, strict=False):
-                    self._kept.put(keys[index], state[real].clone())
-                if prefix is not None:
-                    self._kept.put(prefix_key, prefix[0].clone())
-        kept = self._kept.take([*keys, *([prefix_key] if batch.prefix else [])])
-        prefix = kept.pop()[None] if batch.prefix else None
-        lengths = torch.tensor([len(state) for state in kept], device=self.device)
-        rows_in = nn.utils.rnn.pad_sequence(kept, batch_first=True)
-        mask = torch.arange(rows_in.shape[1], device=self.device)[None] < lengths[:, None]
-        labels = torch.full(mask.shape, IGNORE, dtype=torch.long, device=self.device)
-        for index, row in enumerate(batch.rows):
-            labels[index, lengths[index] - len(row.answer) : lengths[index]] = torch.tensor(
-                row.answer, device=self.device
-            )
-        _, states = _stack.run_layers(self.llm, frozen, self._depth, prefix, rows_in, mask)
-        return self.llm.model.norm(states), labels
 
 
 class ComposedModel:

@@ -220,7 +220,7 @@ def _step_s(recipe: Recipe, model: Model, stage: Stage, examples: Examples) -> f
     """Seconds of an optimizer step, on rows as the stage mixes them; on other rows first, for what happens only once."""
     import torch
 
-    from lalm.train.loop import uses_bf16
+    from lalm.train.optim import uses_bf16
 
     sizes = {pool: len(rows) for pool, rows in examples.items()}
     rows = [examples[pool][index] for pool, index in epoch_rows(stage, sizes, 0, recipe.train.seed)]

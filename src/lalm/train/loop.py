@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -11,14 +10,15 @@ from typing import Any, Protocol
 
 import torch
 
-from lalm.config import TrainSection, config_hash
+from lalm.config import TrainSection
 from lalm.contracts import Model
-from lalm.errors import ConfigError, DataError, UserError, nearest
+from lalm.errors import ConfigError, UserError
 from lalm.records import Example, Stage
 from lalm.rundir import RunDir
 from lalm.train import checkpoint
 from lalm.train.log import TrainLog
-from lalm.train.order import Row, batches, epoch_rows
+from lalm.train.optim import schedule, uses_bf16
+from lalm.train.steps import names_of_stage, plan_steps, stage_keys
 
 Evaluate = Callable[[], Mapping[str, float]]
 
@@ -45,13 +45,6 @@ class FitResult:
     stopped_early: bool
 
 
-@dataclass(frozen=True)
-class _Step:
-    stage: int
-    index: int  # within the stage
-    micro_batches: tuple[tuple[Row, ...], ...]
-
-
 def fit(
     model: Model,
     trainable: Sequence[str],
@@ -76,15 +69,15 @@ def fit(
     Raises UserError for an empty plan, rows that cannot be used, a checkpoint of another plan, or divergence.
     """
     # 1. the plan, step by step
-    steps = _plan_steps(model, stages, pools, cfg)
+    steps = plan_steps(model, stages, pools, cfg)
     total = len(steps)
     if total == 0:
         raise ConfigError("The plan holds no rows: neither text nor recordings are left for any stage.")
     stage_steps = Counter(step.stage for step in steps)
     parameters = dict(model.module.named_parameters())
     trained = [parameters[name] for name in trainable]
-    of_stage = [[parameters[name] for name in _names_of_stage(model, trainable, stage)] for stage in stages]
-    keys = _stage_keys(model, stages, pools, cfg, identity)
+    of_stage = [[parameters[name] for name in names_of_stage(model, trainable, stage)] for stage in stages]
+    keys = stage_keys(model, stages, pools, cfg, identity)
 
     # 2. where to begin: a checkpoint, a shared stage, or the first step
     state: dict[str, Any] = {
@@ -128,9 +121,7 @@ def fit(
             torch.manual_seed(cfg.seed * 1000 + step.stage)
             if found is not None and number == position and step.index > 0:
                 checkpoint.load_progress(found, optimizer)
-        rate = (
-            cfg.learning_rate * stage.learning_rate_scale * _schedule(cfg, stage, step.index, stage_steps[step.stage])
-        )
+        rate = cfg.learning_rate * stage.learning_rate_scale * schedule(cfg, stage, step.index, stage_steps[step.stage])
         for group in optimizer.param_groups:
             group["lr"] = rate
 
@@ -177,115 +168,6 @@ def fit(
         checkpoint.load_trained(model, run.checkpoint(state["best_step"]))
     model.module.eval()
     return FitResult(state["step"], state["shared_steps"], state["answer_tokens"], state["best_step"], state["stopped"])
-
-
-def _plan_steps(
-    model: Model, stages: Sequence[Stage], pools: Mapping[str, Sequence[Example]], cfg: TrainSection
-) -> list[_Step]:
-    sizes = {pool: len(rows) for pool, rows in pools.items()}
-    lengths = _lengths(model, stages, pools)
-    step_size = cfg.per_device_train_batch_size * cfg.gradient_accumulation_steps
-    steps = []
-    for number, stage in enumerate(stages):
-        index = 0
-        for epoch in range(stage.epochs):
-            rows = epoch_rows(stage, sizes, epoch, cfg.seed)
-            for chunk in batches(rows, lengths, step_size, f"{cfg.seed}/{stage.name}/{epoch}"):
-                starts = range(0, len(chunk), cfg.per_device_train_batch_size)
-                micro = tuple(tuple(chunk[start : start + cfg.per_device_train_batch_size]) for start in starts)
-                steps.append(_Step(number, index, micro))
-                index += 1
-    return steps
-
-
-def _lengths(model: Model, stages: Sequence[Stage], pools: Mapping[str, Sequence[Example]]) -> dict[Row, int]:
-    """Length of every row that some stage uses. Raises DataError that lists all rows that the model cannot take."""
-    lengths: dict[Row, int] = {}
-    problems = []
-    for pool in sorted({pool for stage in stages for pool, passes in stage.passes.items() if passes > 0}):
-        for index, row in enumerate(pools.get(pool, ())):
-            try:
-                lengths[pool, index] = model.num_tokens(row)
-            except DataError as error:
-                problems.append(str(error))
-    if problems:
-        raise DataError(f"{len(problems)} training rows cannot be used.", problems)
-    return lengths
-
-
-def _names_of_stage(model: Model, trainable: Sequence[str], stage: Stage) -> list[str]:
-    """The trainable parameters that a stage trains: those of its groups, or all of them.
-
-    Raises ConfigError for a group that the model does not have, or that `train.groups` leaves out.
-    """
-    if stage.groups is None:
-        return list(trainable)
-    known = model.groups()
-    names: set[str] = set()
-    for group in stage.groups:
-        if group not in known:
-            raise ConfigError(f"Stage '{stage.name}': unknown group '{group}'.{nearest(group, known)}")
-        within = {name for name in trainable if any(f"{name}.".startswith(f"{part}.") for part in known[group])}
-        if not within:
-            raise ConfigError(f"Stage '{stage.name}' trains the group '{group}', which train.groups leaves out.")
-        names |= within
-    return [name for name in trainable if name in names]
-
-
-def _stage_keys(
-    model: Model,
-    stages: Sequence[Stage],
-    pools: Mapping[str, Sequence[Example]],
-    cfg: TrainSection,
-    identity: Any,
-) -> list[str]:
-    """One key a stage: everything that its resulting weights depend on, the stages before included."""
-    settings = cfg.model_dump(mode="json", exclude={"save_steps", "save_total_limit", "logging_steps", "eval_steps"})
-    contents: dict[str, str] = {}
-    keys, previous = [], config_hash([identity, settings])
-    for stage in stages:
-        parts: list[Any] = [
-            previous,
-            stage.epochs,
-            stage.learning_rate_scale,
-            stage.warmup_ratio,
-            stage.groups,
-            stage.name,
-        ]
-        for pool, passes in sorted(stage.passes.items()):
-            if passes > 0 and pools.get(pool):
-                if pool not in contents:
-                    rows = "".join(model.content(row) for row in pools[pool])
-                    contents[pool] = hashlib.sha256(rows.encode()).hexdigest()
-                parts.append([pool, passes, contents[pool]])
-        previous = config_hash(parts)
-        keys.append(previous)
-    return keys
-
-
-def _schedule(cfg: TrainSection, stage: Stage, step: int, total: int) -> float:
-    """Linear warm-up over `warmup_ratio` of the stage's steps, then cosine or linear decay to zero, or constant."""
-    warmup = math.ceil(stage.warmup_ratio * total)
-    if step < warmup:
-        return (step + 1) / (warmup + 1)
-    progress = (step - warmup) / max(1, total - warmup)
-    if cfg.lr_scheduler_type == "cosine":
-        return 0.5 * (1 + math.cos(math.pi * progress))
-    return 1 - progress if cfg.lr_scheduler_type == "linear" else 1.0
-
-
-def uses_bf16(cfg: TrainSection, device: torch.device) -> bool:
-    """Whether training computes in bfloat16 here. Raises ConfigError if it is asked for and the machine cannot."""
-    native = (
-        torch.cuda.is_bf16_supported(including_emulation=False)
-        if device.type == "cuda"
-        else device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported())
-    )
-    if cfg.bf16 and not native:
-        raise ConfigError(
-            f"train.bf16: this machine's {device.type} does not compute in bfloat16 natively. Leave it out, or set it to false."
-        )
-    return native if cfg.bf16 is None else cfg.bf16
 
 
 def _judge(
