@@ -1,8 +1,8 @@
-"""A character CTC head on Whisper base's encoder.
+"""A phone CTC head on Whisper base's encoder.
 
-Whisper's last encoder layer is not used as it is: a copy of it is trained on, so that frames come to stand for
-characters, followed by one convolution and a softmax over 26 letters, blank, apostrophe and the CTC blank. Why
-characters: each is seen thousands of times in any material, while word-like tokens need hours of speech for each.
+Whisper's last encoder layer is not used as it is: a copy of it is trained on, so that frames come to stand for sounds,
+followed by one convolution and a softmax over 39 phones and the CTC blank. Why sounds: each is heard thousands of times in
+any material, while word-like tokens need hours of speech for each, and letters need to know English spelling.
 Everything below is frozen, so its frames can be kept on disk.
 """
 
@@ -17,17 +17,17 @@ from torch import Tensor, nn
 from transformers import WhisperConfig
 from transformers.models.whisper.modeling_whisper import WhisperEncoderLayer
 
+from lalm.connectors._phones import VOCABULARY
 from lalm.errors import ModelError
 from lalm.models.masks import additive_mask
 
-VOCABULARY = ("<blank>", " ", "'", *"abcdefghijklmnopqrstuvwxyz")
 TAP = 5  # the head takes the input of Whisper base's last encoder layer
 WIDTH = 512
 KERNEL = 5
 
 
 class CtcHead(nn.Module):
-    """[batch, frames, 512] -> log-probabilities [batch, frames, 29]; 4.5 million parameters."""
+    """[batch, frames, 512] -> log-probabilities [batch, frames, 40]; 4.5 million parameters."""
 
     def __init__(self, config: WhisperConfig, dropout: float = 0.1) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class CtcHead(nn.Module):
         self.drop = nn.Dropout(dropout)
 
     def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
-        """frames [batch, frames, width], mask [batch, frames] (True = real) -> [batch, frames, characters], natural logs."""
+        """frames [batch, frames, width], mask [batch, frames] (True = real) -> [batch, frames, phones], natural logs."""
         hidden = self.layer(frames, additive_mask(mask, frames.dtype))
         hidden = hidden[0] if isinstance(hidden, tuple) else hidden
         hidden = self.norm(hidden) * mask[..., None]
@@ -70,7 +70,7 @@ def file_hash(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
 
 
-def greedy_text(log_probs: Tensor) -> str:
-    """Best character of each frame, repeats and blanks taken out; for logs and quick looks. log_probs [frames, characters]."""
+def greedy_phones(log_probs: Tensor) -> str:
+    """Best phone of each frame, repeats and blanks taken out; for logs and quick looks. log_probs [frames, phones]."""
     best = torch.unique_consecutive(log_probs.argmax(dim=-1)).tolist()
-    return " ".join("".join(VOCABULARY[index] for index in best if index).split())
+    return "".join(VOCABULARY[index] for index in best if index)

@@ -1,6 +1,6 @@
-"""The CTC head as a model that the training loop knows: rows are stored frames, the answer is the text.
+"""The CTC head as a model that the training loop knows: rows are stored frames, the answer is its phones.
 
-Loss: connectionist temporal classification (Graves et al. 2006) over characters, summed per row. In training, stretches
+Loss: connectionist temporal classification (Graves et al. 2006) over phones, summed per row. In training, stretches
 of frames are blanked out (as SpecAugment does with spectrograms, Park et al. 2019), so that the head reads context.
 """
 
@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lalm.connectors._ctc_head import VOCABULARY, CtcHead, greedy_text
+from lalm.connectors._ctc_head import CtcHead, greedy_phones
+from lalm.connectors._phones import VOCABULARY
 from lalm.records import Example
 
 Frames = Callable[[str], Tensor]  # id -> float16 frames [frames, width]
@@ -54,14 +55,14 @@ class CtcAlignment:
         return hashlib.sha256(f"{example.id}/{example.answer}".encode()).hexdigest()[:16]
 
     def batch(self, examples: Sequence[Example]) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """Frames [rows, frames, width], mask [rows, frames], letters of each row."""
+        """Frames [rows, frames, width], mask [rows, frames], phones of each row."""
         rows = [self._frames(example.id).float() for example in examples]
         mask = nn.utils.rnn.pad_sequence([torch.ones(len(row), dtype=torch.bool) for row in rows], batch_first=True)
         letters = [torch.tensor([_INDEX[letter] for letter in example.answer]) for example in examples]
         return nn.utils.rnn.pad_sequence(rows, batch_first=True), mask, letters
 
     def loss(self, batch: tuple[Tensor, Tensor, list[Tensor]]) -> tuple[Tensor, Tensor]:
-        """Negative log-likelihood of each row's text [rows] and its number of letters [rows]."""
+        """Negative log-likelihood of each row's text [rows] and its number of phones [rows]."""
         frames, mask, letters = batch
         if self.module.training:
             frames = _blanked(frames, mask)
@@ -79,10 +80,10 @@ class CtcAlignment:
 
     @torch.inference_mode()
     def generate(self, examples: Sequence[Example], max_new_tokens: int = 0, num_beams: int = 1) -> list[str]:
-        """Best character of each frame, without a search."""
+        """Best phone of each frame, without a search."""
         frames, mask, _ = self.batch(examples)
         log_probs = self.head(frames, mask)
-        return [greedy_text(row[real]) for row, real in zip(log_probs, mask, strict=True)]
+        return [greedy_phones(row[real]) for row, real in zip(log_probs, mask, strict=True)]
 
 
 def _blanked(frames: Tensor, mask: Tensor) -> Tensor:

@@ -4,6 +4,7 @@
 
 Words and their frequencies: the 45,000 most frequent English words of `wordfreq` (data CC BY-SA 4.0). Pairs of words: the
 sentences of SLURP's lm.txt (CC BY 4.0), pairs seen at least twice, with the start of a sentence as `<s>`. Natural logs.
+Pronunciations: the program espeak-ng, in the letters of `_phones.py`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+from lalm.connectors._phones import pronunciations
 from lalm.connectors._whisper_decoder import plain_words
 from lalm.errors import MissingExtraError
 from lalm.rundir import atomic
@@ -47,7 +49,8 @@ def make_lexicon(sentences: Path, out: Path) -> None:
     for (first, second), count in sorted(pairs.items()):
         if count >= MIN_COUNT and second in words and (first in words or first == "<s>"):
             bigrams.setdefault(first, {})[second] = round(math.log(count / firsts[first]), 2)
-    text = json.dumps({"unigrams": words, "bigrams": bigrams}, separators=(",", ":"))
+    content = {"unigrams": words, "bigrams": bigrams, "pronunciations": pronunciations(list(words))}
+    text = json.dumps(content, separators=(",", ":"))
     with atomic(out, "wb") as stream, gzip.GzipFile(fileobj=stream, mode="wb", mtime=0, filename="") as packed:
         packed.write(text.encode())
 

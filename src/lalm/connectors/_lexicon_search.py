@@ -1,8 +1,8 @@
-"""CTC prefix beam search over characters, guided by a word list and a small word bigram model.
+"""CTC prefix beam search over phones, along a word list with pronunciations and a small word bigram model.
 
-Hannun et al. 2014 (arXiv 1408.2873, algorithm 1), with a lexicon: a prefix may only grow along words of the list, or,
-at a price, spell a word that is not in it. While a word is unfinished it carries the score of the likeliest word
-below it in the tree, so that long words are not pruned before they are complete.
+Hannun et al. 2014 (arXiv 1408.2873, algorithm 1), with a lexicon: a hypothesis is the words so far and the phones of an
+unfinished word, which may only grow along pronunciations of the list. The unfinished word carries the score of the
+likeliest word below it in the tree, so that long and rare words are not pruned before they are complete.
 """
 
 from __future__ import annotations
@@ -11,71 +11,98 @@ import gzip
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 NEVER = -1e30
-SPACE = " "
+NUM_HOMOPHONES = 4
 
 
 @dataclass(frozen=True)
 class SearchConfig:
-    """Weights of the search, in natural-log units; chosen on held-out synthetic speech."""
+    """Weights of the search, in natural-log units; chosen on recorded prompts (docs/models.md)."""
 
-    beam: int = 48
+    beam: int = 64
     num_best: int = 16
-    lm_weight: float = 0.45
+    lm_weight: float = 0.6
     word_bonus: float = 0.8
-    unknown_word: float = -9.0
-    unknown_letter: float = -1.2
-    blank_skip: float = 0.995  # frames with more blank than this only separate repeated letters
+    unfinished: float = -8.0  # a word that the recording cuts off is dropped at this price
+    blank_skip: float = 0.99  # frames with more blank than this only separate repeated phones
     min_log_prob: float = -7.0
+    temperature: float = 1.5  # posteriors are flattened by it first: a head is surer than it should be
+
+
+@dataclass(slots=True)
+class _Node:
+    """A place in the tree of pronunciations: phones that may follow, words that end here, the best score below."""
+
+    children: dict[str, _Node] = field(default_factory=dict)
+    words: list[tuple[str, float]] = field(default_factory=list)
+    best: float = NEVER
 
 
 class Lexicon:
-    """Word log-probabilities: unigrams from a frequency list, bigrams interpolated with them."""
+    """Words with log-probabilities and pronunciations; bigrams interpolated with the unigrams."""
 
-    def __init__(self, unigrams: Mapping[str, float], bigrams: Mapping[str, Mapping[str, float]]) -> None:
+    def __init__(
+        self,
+        unigrams: Mapping[str, float],
+        bigrams: Mapping[str, Mapping[str, float]],
+        pronunciations: Mapping[str, Sequence[str]],
+    ) -> None:
         self.unigrams = dict(unigrams)
         self.bigrams = {first: dict(seconds) for first, seconds in bigrams.items()}
-        self.root: dict[str, list] = {}  # letter -> [children, log-probability if a word ends here, best below]
-        for word, log_prob in self.unigrams.items():
-            children = self.root
-            for position, letter in enumerate(word):
-                node = children.setdefault(letter, [{}, None, NEVER])
-                node[2] = max(node[2], log_prob)
-                if position == len(word) - 1:
-                    node[1] = log_prob
-                children = node[0]
+        self.pronunciations = {word: tuple(sounds) for word, sounds in pronunciations.items()}
+        self.root = _Node()
+        for word, sounds in self.pronunciations.items():
+            for sound in sounds:
+                self._add(word, sound, self.unigrams[word])
+
+    def _add(self, word: str, sound: str, log_prob: float) -> None:
+        node = self.root
+        for phone in sound:
+            node = node.children.setdefault(phone, _Node())
+            node.best = max(node.best, log_prob)
+        if sound:
+            node.words = sorted([*node.words, (word, log_prob)], key=lambda item: -item[1])[:NUM_HOMOPHONES]
 
     @classmethod
     def read(cls, path: Path) -> Lexicon:
-        """From the gzipped JSON `{"unigrams": {word: logp}, "bigrams": {word: {word: logp}}}`."""
+        """From the gzipped JSON `{"unigrams": {word: logp}, "bigrams": {word: {word: logp}}, "pronunciations": {word: [..]}}`."""
         with gzip.open(path, "rt", encoding="utf-8") as stream:
             value = json.load(stream)
-        return cls(value["unigrams"], value["bigrams"])
+        return cls(value["unigrams"], value["bigrams"], value["pronunciations"])
 
-    def log_prob(self, previous: str, word: str, unknown: float) -> float:
+    def phones(self, text: str) -> str | None:
+        """The usual pronunciation of a text in plain words; None if a word is not in the list."""
+        words = text.split()
+        if any(word not in self.pronunciations for word in words):
+            return None
+        return "".join(self.pronunciations[word][0] for word in words)
+
+    def log_prob(self, previous: str, word: str) -> float:
         """log p(word | previous): half bigram, half unigram where the pair is known."""
-        unigram = self.unigrams.get(word, unknown)
+        unigram = self.unigrams[word]
         bigram = self.bigrams.get(previous, {}).get(word)
         if bigram is None:
             return unigram + math.log(0.5)
         return math.log(0.5 * math.exp(unigram) + 0.5 * math.exp(bigram))
 
 
-@dataclass
-class _Prefix:
-    """What is fixed by a prefix's text: its place in the tree, and its language-model scores."""
+@dataclass(slots=True)
+class _State:
+    """What is fixed by a hypothesis: its place in the tree, its last word and phone, the score of finished words."""
 
-    node: dict | None  # children that may follow; None while an unknown word is spelled
-    word: str
+    node: _Node
     previous: str
-    done: float  # language-model score of the finished words
-    open: float  # score of the unfinished word, as far as known
-    ends: bool
+    last_phone: str
+    done: float
+    ahead: float  # score of the unfinished word, as far as known
+
+
+_Key = tuple[str, str]  # finished words, phones of the unfinished one
 
 
 def search(
@@ -83,87 +110,81 @@ def search(
 ) -> list[tuple[str, float]]:
     """The best texts of one recording with their scores, best first.
 
-    log_probs [frames, symbols] are natural logs; symbol 0 is the blank, the others are one character each.
+    log_probs [frames, symbols] are natural logs; symbol 0 is the blank, the others are one phone each.
     """
-    prefixes: dict[str, _Prefix] = {"": _Prefix(lexicon.root, "", "<s>", 0.0, 0.0, True)}
-    beams: dict[str, tuple[float, float]] = {"": (0.0, NEVER)}
+    log_probs = log_probs / cfg.temperature
+    log_probs = log_probs - np.logaddexp.reduce(log_probs, axis=-1, keepdims=True)
+    states: dict[_Key, _State] = {("", ""): _State(lexicon.root, "<s>", "", 0.0, 0.0)}
+    beams: dict[_Key, tuple[float, float]] = {("", ""): (0.0, NEVER)}
     skip = math.log(cfg.blank_skip)
     for frame in log_probs:
         if frame[0] > skip:
-            beams = {text: (_add(blank, other) + float(frame[0]), NEVER) for text, (blank, other) in beams.items()}
+            beams = {key: (_add(blank, other) + float(frame[0]), NEVER) for key, (blank, other) in beams.items()}
             continue
-        letters = [int(i) for i in np.nonzero(frame > cfg.min_log_prob)[0] if i != 0]
-        scores = frame.tolist()
-        grown: dict[str, list[float]] = {}
-        for text, (blank, other) in beams.items():
-            total = _add(blank, other)
-            here = grown.setdefault(text, [NEVER, NEVER])
-            here[0] = _add(here[0], total + scores[0])
-            last = text[-1:] if text else ""
-            for index in letters:
-                letter = vocabulary[index]
-                if letter == last:
-                    here[1] = _add(here[1], other + scores[index])
-                source = blank if letter == last else total
+        phones = [(vocabulary[i], float(frame[i])) for i in np.nonzero(frame > cfg.min_log_prob)[0] if i != 0]
+        grown: dict[_Key, list[float]] = {}
+        for key, (blank, other) in beams.items():
+            state, total = states[key], _add(blank, other)
+            here = grown.setdefault(key, [NEVER, NEVER])
+            here[0] = _add(here[0], total + float(frame[0]))
+            for phone, score in phones:
+                repeats = phone == state.last_phone
+                if repeats:
+                    here[1] = _add(here[1], other + score)
+                source = blank if repeats else total
                 if source <= NEVER / 2:
                     continue
-                for longer in _extend(text, letter, prefixes, lexicon, cfg):
+                for longer in _extend(key, phone, states, lexicon, cfg):
                     there = grown.setdefault(longer, [NEVER, NEVER])
-                    there[1] = _add(there[1], source + scores[index])
-        ranked = sorted(grown.items(), key=lambda item: -_rank(item[1], prefixes[item[0]]))
-        beams = {text: (pair[0], pair[1]) for text, pair in ranked[: cfg.beam]}
-        if len(prefixes) > 50 * cfg.beam:
-            prefixes = {text: prefixes[text] for text in beams}
-    return _finish(beams, prefixes, lexicon, cfg)
+                    there[1] = _add(there[1], source + score)
+        ranked = sorted(grown.items(), key=lambda item: -_rank(item[1], states[item[0]]))
+        beams = {key: (pair[0], pair[1]) for key, pair in ranked[: cfg.beam]}
+        if len(states) > 100 * cfg.beam:
+            states = {key: states[key] for key in beams}
+    return _finish(beams, states, lexicon, cfg)
 
 
-def _extend(text: str, letter: str, prefixes: dict[str, _Prefix], lexicon: Lexicon, cfg: SearchConfig) -> list[str]:
-    """The prefix grown by a letter, if words allow it; its state is kept in `prefixes`."""
-    longer = text + letter
-    if longer in prefixes:
-        return [longer]
-    state = prefixes[text]
-    if letter == SPACE:
-        if not state.word or not state.ends:
-            return []
-        word_score = _word_score(state, lexicon, cfg)
-        prefixes[longer] = _Prefix(lexicon.root, "", state.word, state.done + word_score, 0.0, False)
-        return [longer]
-    child = None if state.node is None else state.node.get(letter)
+def _extend(key: _Key, phone: str, states: dict[_Key, _State], lexicon: Lexicon, cfg: SearchConfig) -> list[_Key]:
+    """Hypotheses that one more phone leads to: the word goes on, or it ends and another begins."""
+    text, partial = key
+    state = states[key]
+    found: list[_Key] = []
+    child = state.node.children.get(phone)
     if child is not None:
-        open_score = cfg.lm_weight * (child[2] + math.log(0.5))
-        prefixes[longer] = _Prefix(
-            child[0], state.word + letter, state.previous, state.done, open_score, child[1] is not None
-        )
-        return [longer]
-    spelled = len(state.word) + 1
-    open_score = cfg.lm_weight * cfg.unknown_word + spelled * cfg.unknown_letter
-    prefixes[longer] = _Prefix(None, state.word + letter, state.previous, state.done, open_score, True)
-    return [longer]
+        longer = (text, partial + phone)
+        if longer not in states:
+            states[longer] = _State(child, state.previous, phone, state.done, cfg.lm_weight * child.best)
+        found.append(longer)
+    first = lexicon.root.children.get(phone) if partial else None
+    if first is not None:
+        for word, _ in state.node.words:
+            longer = (f"{text} {word}", phone)
+            if longer not in states:
+                done = state.done + _word_score(state, word, lexicon, cfg)
+                states[longer] = _State(first, word, phone, done, cfg.lm_weight * first.best)
+            found.append(longer)
+    return found
 
 
-def _word_score(state: _Prefix, lexicon: Lexicon, cfg: SearchConfig) -> float:
-    if state.node is None:
-        return state.open + cfg.word_bonus
-    return cfg.lm_weight * lexicon.log_prob(state.previous, state.word, cfg.unknown_word) + cfg.word_bonus
+def _word_score(state: _State, word: str, lexicon: Lexicon, cfg: SearchConfig) -> float:
+    return cfg.lm_weight * lexicon.log_prob(state.previous, word) + cfg.word_bonus
 
 
-def _rank(pair: Sequence[float], state: _Prefix) -> float:
-    return _add(pair[0], pair[1]) + state.done + state.open
+def _rank(pair: Sequence[float], state: _State) -> float:
+    return _add(pair[0], pair[1]) + state.done + state.ahead
 
 
 def _finish(
-    beams: Mapping[str, tuple[float, float]], prefixes: Mapping[str, _Prefix], lexicon: Lexicon, cfg: SearchConfig
+    beams: Mapping[_Key, tuple[float, float]], states: Mapping[_Key, _State], lexicon: Lexicon, cfg: SearchConfig
 ) -> list[tuple[str, float]]:
     results: dict[str, float] = {}
-    for text, (blank, other) in beams.items():
-        state = prefixes[text]
-        if state.word and not state.ends:
-            score = state.done + cfg.lm_weight * cfg.unknown_word + len(state.word) * cfg.unknown_letter
-        else:
-            score = state.done + (_word_score(state, lexicon, cfg) if state.word else 0.0)
-        clean = text.strip()
-        results[clean] = max(results.get(clean, NEVER), _add(blank, other) + score)
+    for key, (blank, other) in beams.items():
+        text, partial = key
+        state, total = states[key], _add(blank, other)
+        ends = [(f"{text} {word}", _word_score(state, word, lexicon, cfg)) for word, _ in state.node.words if partial]
+        for words, score in ends or [(text, cfg.unfinished if partial else 0.0)]:
+            clean = words.strip()
+            results[clean] = max(results.get(clean, NEVER), total + state.done + score)
     return sorted(results.items(), key=lambda item: -item[1])[: cfg.num_best] or [("", 0.0)]
 
 

@@ -1,4 +1,4 @@
-"""Text-like: a character CTC head on the encoder, its posterior searched for words and handed on as token embeddings.
+"""Text-like: a phone CTC head on the encoder, its posterior searched for words and handed on as token embeddings.
 
 No other model's decoder is involved. The search is guided by a word list and a small bigram model. With `soft`, each
 vector is the expected embedding under the posterior of the best texts: where they disagree on a word, the embeddings
@@ -22,9 +22,10 @@ from pydantic import Field
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from lalm.connectors._ctc_head import TAP, VOCABULARY, CtcHead, file_hash, read_head
+from lalm.connectors._ctc_head import TAP, CtcHead, file_hash, read_head
 from lalm.connectors._ctc_training import CtcAlignment, Frames
 from lalm.connectors._lexicon_search import Lexicon, SearchConfig, search
+from lalm.connectors._phones import VOCABULARY
 from lalm.connectors._whisper_decoder import plain_words
 from lalm.connectors._words import misheard
 from lalm.errors import ModelError
@@ -46,8 +47,10 @@ class Config(PluginConfig):
     weights: Path | None = Field(
         None, description="safetensors of the head (none: the ones that come with the package)"
     )
-    lexicon: Path | None = Field(None, description="word list and bigrams (none: English, as shipped)")
-    beam: int = Field(48, ge=1, description="prefixes kept in the search")
+    lexicon: Path | None = Field(
+        None, description="word list with pronunciations and bigrams (none: English, as shipped)"
+    )
+    beam: int = Field(SearchConfig.beam, ge=1, description="prefixes kept in the search")
     lm_weight: float = Field(SearchConfig.lm_weight, ge=0, description="weight of word log-probabilities in the search")
     word_bonus: float = Field(SearchConfig.word_bonus, description="score added per word, in nats")
     soft: bool = Field(False, description="hand on expected embeddings instead of those of the best text")
@@ -55,7 +58,7 @@ class Config(PluginConfig):
 
 
 class CtcConnector(nn.Module):
-    """Encoder frames -> characters -> words -> token embeddings."""
+    """Encoder frames -> phones -> words -> token embeddings."""
 
     taps = TAPS
 
@@ -158,7 +161,7 @@ class CtcConnector(nn.Module):
     def fingerprint(self) -> str:
         """Of weights, word list and search; `soft` and `text_noise` change nothing that is prepared."""
         parts = (file_hash(self._weights), file_hash(self._lexicon_file), repr(self.search))
-        return hashlib.sha256("ctc 1".join(parts).encode()).hexdigest()[:12]
+        return hashlib.sha256("ctc 2".join(parts).encode()).hexdigest()[:12]
 
 
 def build(audio_width: int, text_width: int, cfg: Config) -> CtcConnector:
@@ -170,6 +173,12 @@ def frequent_words(cfg: Config) -> list[str]:
     """The words of the word list, the most frequent first: what an alignment draws words from."""
     unigrams = Lexicon.read(cfg.lexicon or LEXICON).unigrams
     return sorted(unigrams, key=lambda word: (-unigrams[word], word))
+
+
+def labels(cfg: Config, texts: Sequence[str]) -> list[str | None]:
+    """What the head is to write for each text: its phones; None where a word is not in the word list."""
+    lexicon = Lexicon.read(cfg.lexicon or LEXICON)
+    return [lexicon.phones(text) for text in texts]
 
 
 def alignment(cfg: Config, frames: Frames, lengths: Mapping[str, int]) -> CtcAlignment:

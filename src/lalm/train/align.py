@@ -44,7 +44,8 @@ def align(recipe_file: Path, out: Path, resume: bool = False) -> Path:
     speak_clips(clips, out)
     store = FrameStore(encode_clips(clips, out, recipe.augment, module.TAPS))
     model = module.alignment(options, store.get, store.lengths)
-    examples = {False: _examples(clips, dev=False), True: _examples(clips, dev=True)}
+    answers = dict(zip(clips, module.labels(options, [clip.text for clip in clips]), strict=True))
+    examples = {dev: _examples(answers, dev) for dev in (False, True)}
     trainable = full.attach(model, ["connector"], full.Config())
     result = fit(
         model,
@@ -55,11 +56,12 @@ def align(recipe_file: Path, out: Path, resume: bool = False) -> Path:
         run,
         identity=config_hash(recipe.model_dump(mode="json")),
         resume=resume,
-        evaluate=(lambda: {"cer": character_error_rate(model, examples[True])}) if examples[True] else None,
+        evaluate=(lambda: {"label_error_rate": label_error_rate(model, examples[True])}) if examples[True] else None,
         higher_is_better=False,
     )
     module.save_alignment(model, out / WEIGHTS)
-    write_json(run.info, _report(recipe, clips, model, examples[True], result.steps))
+    unlabelled = sum(not answer for answer in answers.values())
+    write_json(run.info, _report(recipe, clips, model, examples[True], result.steps, unlabelled))
     return out / WEIGHTS
 
 
@@ -78,23 +80,23 @@ class FrameStore:
         return self._where[name].get_tensor(name)
 
 
-def character_error_rate(model: Any, examples: Sequence[Example]) -> float:
-    """Edits over characters of greedy decoding."""
-    edits = letters = 0
+def label_error_rate(model: Any, examples: Sequence[Example]) -> float:
+    """Edits over labels (phones, say) of greedy decoding."""
+    edits = num_labels = 0
     ordered = sorted(examples, key=model.num_tokens)
     for start in range(0, len(ordered), 16):
         batch = ordered[start : start + 16]
         for example, heard in zip(batch, model.generate(batch), strict=True):
             edits += edit_distance(example.answer, heard)
-            letters += len(example.answer)
-    return edits / max(1, letters)
+            num_labels += len(example.answer)
+    return edits / max(1, num_labels)
 
 
-def _examples(clips: Sequence[Clip], dev: bool) -> list[Example]:
+def _examples(answers: Mapping[Clip, str | None], dev: bool) -> list[Example]:
     return [
-        Example(id=name, instruction="", answer=clip.text, audio=Path(name), task="align", language=clip.language)
-        for clip in clips
-        if clip.dev == dev
+        Example(id=name, instruction="", answer=answer, audio=Path(name), task="align", language=clip.language)
+        for clip, answer in answers.items()
+        if clip.dev == dev and answer
         for name in clip.copy_ids()
     ]
 
@@ -114,7 +116,7 @@ def _open(recipe: AlignRecipe, out: Path, resume: bool) -> RunDir:
 
 
 def _report(
-    recipe: AlignRecipe, clips: Sequence[Clip], model: Any, dev: Sequence[Example], steps: int
+    recipe: AlignRecipe, clips: Sequence[Clip], model: Any, dev: Sequence[Example], steps: int, unlabelled: int
 ) -> dict[str, Any]:
     engines: dict[str, dict[str, Any]] = {}
     for clip in clips:
@@ -130,8 +132,9 @@ def _report(
             name: {**row, "voices": len(row["voices"]), "licence": plugins.load("synth", name.split()[0]).LICENCE}
             for name, row in engines.items()
         },
+        "clips_without_labels": unlabelled,
         "steps": steps,
-        "held_out_cer": character_error_rate(model, dev) if dev else None,
+        "held_out_label_error_rate": label_error_rate(model, dev) if dev else None,
         "num_parameters": sum(p.numel() for p in model.module.parameters()),
         "torch": torch.__version__,
     }

@@ -3,7 +3,7 @@
 Everything is decided by the recipe before anything is spoken, so work that was interrupted goes on where it stopped:
 
     speech/<engine>/<id>.flac    one clip a sentence, 16 kHz
-    frames/<number>.safetensors  float16 encoder frames [frames, width] of the copies of CHUNK clips, by copy id
+    frames/<hash>.safetensors    float16 encoder frames [frames, width] of the copies of CHUNK clips, by copy id
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import numpy as np
 import soundfile
 
 from lalm import plugins
+from lalm.config import config_hash
 from lalm.data import audio
 from lalm.data.augment import Augment, augment
 from lalm.errors import UserError
@@ -74,19 +75,13 @@ def plan_clips(recipe: AlignRecipe, words: Sequence[str]) -> list[Clip]:
         turn = cycle(voices)
         for name, count in source.texts.items():
             texts = sentences(recipe.texts[name], count, list(words), f"{recipe.train.seed}/{number}/{name}")
-            clips += [
-                Clip(
-                    hashlib.sha256(f"{number}/{name}/{index}".encode()).hexdigest()[:12],
-                    text,
-                    source.engine,
-                    next(turn),
-                    round(rng.uniform(*source.speed), 3),
-                    recipe.language,
-                    1 if source.dev else source.copies,
-                    source.dev,
-                )
-                for index, text in enumerate(texts)
-            ]
+            for text in texts:
+                voice, speed = next(turn), round(rng.uniform(*source.speed), 3)
+                # the id covers what is heard: a recording of other words or another voice is never taken for it
+                made = f"{source.engine}/{voice}/{speed}/{recipe.language}/{text}"
+                name_of_clip = hashlib.sha256(made.encode()).hexdigest()[:12]
+                copies = 1 if source.dev else source.copies
+                clips.append(Clip(name_of_clip, text, source.engine, voice, speed, recipe.language, copies, source.dev))
     Random(recipe.train.seed).shuffle(clips)
     return clips
 
@@ -120,7 +115,11 @@ def _trimmed(samples: np.ndarray) -> np.ndarray:
 def encode_clips(clips: Sequence[Clip], folder: Path, cfg: Augment, taps: Sequence[int]) -> list[Path]:
     """Frames of all copies, on all cores; the files in order."""
     chunks = [tuple(clips[start : start + CHUNK]) for start in range(0, len(clips), CHUNK)]
-    files = [folder / "frames" / f"{number:05d}.safetensors" for number in range(len(chunks))]
+    made = [
+        config_hash([cfg.model_dump(), list(taps), [name for clip in chunk for name in clip.copy_ids()]])
+        for chunk in chunks
+    ]
+    files = [folder / "frames" / f"{name}.safetensors" for name in made]
     todo = [(chunk, file) for chunk, file in zip(chunks, files, strict=True) if not file.is_file()]
     _on_all_cores(functools.partial(_encode, folder=folder, cfg=cfg, taps=tuple(taps)), todo, "frames")
     return files
