@@ -106,10 +106,9 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
 
 
 def _demo(args: argparse.Namespace) -> None:
-    from lalm.report.build import build_report
     from lalm.study.demo import demo
 
-    _done(build_report([demo(args.out)]))
+    _reported(demo(args.out))
 
 
 def _init(args: argparse.Namespace) -> None:
@@ -163,10 +162,19 @@ def _align(args: argparse.Namespace) -> None:
 
 
 def _study(args: argparse.Namespace) -> None:
-    from lalm.report.build import build_report
     from lalm.study.run import run_study
 
-    _done(build_report([run_study(args.study, args.out, args.override)]))
+    _reported(run_study(args.study, args.out, args.override))
+
+
+def _reported(study: Path) -> None:
+    """The report of a finished study, its main table and where the page is."""
+    from lalm.report.build import build_report
+    from lalm.report.terminal import standings_text
+
+    page = build_report([study])
+    print(standings_text(study))
+    _done(page)
 
 
 def _report(args: argparse.Namespace) -> None:

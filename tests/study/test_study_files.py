@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from lalm import plugins
+from lalm import cli, plugins
+from lalm.corpora import home
 from lalm.data.pools import load_pools
 from lalm.errors import ConfigError
 from lalm.rundir import read_json
@@ -85,8 +86,8 @@ def test_mistyped_key_is_answered():
 
 @pytest.mark.parametrize("name", GRID)
 def test_study_runs_in_its_tiny_form(name, tmp_path):
-    study, _ = load_study(FILES[name])
-    corpus = plugins.load("corpora", study.recipe["data"]["corpus"]["name"])
+    study, base = load_study(FILES[name])
+    corpus = plugins.load("corpora", runs(study, base)[0].recipe.data.corpus.name)
     corpus.make_tiny(tmp_path / "data", 0)
     overrides = [f"recipe.data.root={tmp_path / 'data'}", *TINY, *CORPUS_TINY.get(name, [])]
     out = run_study(FILES[name], tmp_path / "out", overrides)
@@ -102,3 +103,15 @@ def test_study_runs_in_its_tiny_form(name, tmp_path):
     spoken = {cell["num_speech"] for cell in results["cells"] if cell["scheme"] != "text_only"}
     assert spoken == {results["pool"]["num_speech"]}
     assert list((out / "stages").glob("*.safetensors"))  # a curriculum's text stage is kept for the runs of its seed
+
+
+def test_a_study_ends_with_its_table_and_the_page(tmp_path, capsys):
+    home.make_tiny(tmp_path / "data", 0)
+    out = tmp_path / "out"
+    overrides = [f"recipe.data.root={tmp_path / 'data'}", *TINY, "schemes=[text_only, speech_only]", "cascade=null"]
+    assert cli.main(["study", str(DEMO), *overrides, "--out", str(out)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("Exact match")
+    assert [line.split("  ")[0] for line in lines[1:4]] == ["recordings", "text only", "speech only"]
+    assert lines[-1] == f"Done: {out / 'report.html'}"
+    assert (out / "report.html").is_file()
