@@ -22,7 +22,9 @@ class Config(PluginConfig):
     speech_passes: PositiveFloat = Field(3.0, description="passes over the recordings, all mixed epochs together")
     warmup_ratio: float = Field(0.04, ge=0, le=1, description="warm-up share of the text stage")
     mixed_warmup_ratio: float = Field(0.02, ge=0, le=1, description="warm-up share of the mixed stage")
-    mixed_learning_rate_scale: PositiveFloat = Field(0.6, description="peak learning rate of the mixed stage / recipe's")
+    mixed_learning_rate_scale: PositiveFloat = Field(
+        0.6, description="peak learning rate of the mixed stage / recipe's"
+    )
     synthetic_passes: NonNegativeFloat = Field(
         0.0, description="passes over synthetic speech of the training text in each epoch (0: none)"
     )
