@@ -121,7 +121,8 @@ def search(
         if frame[0] > skip:
             beams = {key: (_add(blank, other) + float(frame[0]), NEVER) for key, (blank, other) in beams.items()}
             continue
-        phones = [(vocabulary[i], float(frame[i])) for i in np.nonzero(frame > cfg.min_log_prob)[0] if i != 0]
+        likely = np.nonzero(frame > cfg.min_log_prob)[0].tolist()
+        phones = [(vocabulary[i], float(frame[i])) for i in likely if i != 0]
         grown: dict[_Key, list[float]] = {}
         for key, (blank, other) in beams.items():
             state, total = states[key], _add(blank, other)
