@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import functools
 import json
 import os
 import re
@@ -162,7 +163,9 @@ def test_a_fault_without_room_for_a_report_still_says_so(
 def test_an_interrupt_is_exit_code_130(tmp_path: Path):
     os.mkfifo(tmp_path / "predictions.jsonl")
     command = [sys.executable, "-m", "lalm", "score", str(tmp_path / "predictions.jsonl")]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # a shell's background job is started with interrupts ignored, and hands that on
+    listens = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=listens)
     # opening the pipe for writing succeeds once the command has opened it for reading, so it waits inside
     deadline = time.monotonic() + 30
     while True:

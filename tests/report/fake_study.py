@@ -45,9 +45,9 @@ def write_corpus(root: Path, num_test: int = 120, transcripts: bool = True, pool
     """A manifest of text, a pool of recordings and a test set; all recordings are a handful of short tones."""
     rng = Random(0)
     (root / "audio").mkdir(parents=True)
-    for index in range(6):
-        tone = 0.2 * np.sin(2 * np.pi * (220 + 60 * index) * np.arange(6400) / 16_000)
-        soundfile.write(root / "audio" / f"{index}.wav", tone, 16_000)
+    for number in range(12):
+        tone = 0.2 * np.sin(2 * np.pi * (220 + 60 * number) * np.arange(6400) / 16_000)
+        soundfile.write(root / "audio" / f"{'pool' if number < 6 else 'test'}-{number % 6}.wav", tone, 16_000)
     rows = []
     for kind, split, number in (("text", "train", 40), ("pool", "train", pool), ("test", "test", num_test)):
         for index in range(number):
@@ -57,7 +57,7 @@ def write_corpus(root: Path, num_test: int = 120, transcripts: bool = True, pool
                 Utterance(
                     f"{kind}-{index:03d}",
                     text=words if transcripts or kind == "text" else None,
-                    audio=None if kind == "text" else root / "audio" / f"{index % 6}.wav",
+                    audio=None if kind == "text" else root / "audio" / f"{kind}-{index % 6}.wav",
                     frame=Frame(intent, (Slot("room", room),)),
                     duration_s=None if kind == "text" else 0.4,
                     split=split,
