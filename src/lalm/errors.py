@@ -40,9 +40,16 @@ def many(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
+LISTED = 60
+
+
 def nearest(name: str, allowed: Iterable[str]) -> str:
-    """A closing phrase that names the nearest allowed value, or lists all of them: ` Did you mean 'lora'? ...`."""
+    """A closing phrase that names the nearest allowed value and lists the allowed: ` Did you mean 'lora'? ...`.
+
+    Of more than LISTED values the first are named and the number of all.
+    """
     options = sorted(str(option) for option in allowed)
     close = difflib.get_close_matches(str(name), options, n=1, cutoff=0.6)
     hint = f" Did you mean '{close[0]}'?" if close else ""
-    return f"{hint} Allowed: {', '.join(options) if options else '(none)'}."
+    more = f" and more, {len(options)} in all" if len(options) > LISTED else ""
+    return f"{hint} Allowed: {', '.join(options[:LISTED]) if options else '(none)'}{more}."

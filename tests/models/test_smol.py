@@ -28,7 +28,7 @@ class Workshop:
 
     def fetch(self, artifact: Artifact, downloads: Path, say: object) -> Fetched:
         self.fetched += 1
-        return Fetched("wheels", {}, {"wheels": [{"package": artifact.name}]})
+        return Fetched("packages", {}, {"packages": [{"package": artifact.name}]})
 
     def save_speech(self, fetched: Fetched, folder: Path) -> None:
         folder.mkdir(parents=True)

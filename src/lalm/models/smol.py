@@ -90,7 +90,7 @@ def _save_speech(fetched: Fetched, folder: Path) -> None:
     from lalm.models.whisper import whisper_model, whisper_tokenizer
 
     tokenizer = whisper_tokenizer(fetched.files["tokenizer.json"])
-    if fetched.source == "wheels":
+    if fetched.source == "packages":
         from lalm.models.ctranslate2 import read_variables, whisper_state_dict
 
         parts = [fetched.files["model.bin.part1"], fetched.files["model.bin.part2"]]
@@ -112,7 +112,7 @@ def _save_language_model(fetched: Fetched, folder: Path) -> None:
     from tokenizers import pre_tokenizers
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-    if fetched.source == "wheels":
+    if fetched.source == "packages":
         gguf = fetched.files["SmolLM2-135M-Instruct.Q4_1.gguf"]
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
         # The GGUF file says only "smollm"; the official tokenizer splits digits before the byte-level step.

@@ -1,8 +1,8 @@
-"""Kokoro 82M through onnxruntime: natural speech from espeak-ng's phonemes, in five voices and mixtures of them.
+"""Kokoro 82M through onnxruntime: natural speech from espeak-ng's phonemes, in 33 voices and mixtures of them.
 
-Weights Apache-2.0 (hexgrad/Kokoro-82M), pinned in models/artifacts.toml. The voices that come with the packages were
-made for Japanese; they speak English sounds all the same. A mixture `a+b` is the mean of two style vectors, `a+b:0.25`
-a quarter of a.
+Weights and voices Apache-2.0 (hexgrad/Kokoro-82M), pinned in models/artifacts.toml. The 28 voices made for English come
+by npm, on first use of one of them; the five made for Japanese, which speak English sounds all the same, come with the
+model. A mixture `a+b` is the mean of two style vectors, `a+b:0.25` a quarter of a.
 """
 
 from __future__ import annotations
@@ -22,7 +22,13 @@ LICENCE = "Apache-2.0"
 SAMPLE_RATE_HZ = 24_000
 MAX_PHONEMES = 500
 ACCENTS = {"en": "en-us"}
-NAMES = ("jf_alpha", "jf_gongitsune", "jf_nezumi", "jf_tebukuro", "jm_kumo")
+JAPANESE = ("jf_alpha", "jf_gongitsune", "jf_nezumi", "jf_tebukuro", "jm_kumo")
+ENGLISH = (
+    "af_alloy", "af_aoede", "af_bella", "af_heart", "af_jessica", "af_kore", "af_nicole", "af_nova", "af_river",
+    "af_sarah", "af_sky", "am_adam", "am_echo", "am_eric", "am_fenrir", "am_liam", "am_michael", "am_onyx", "am_puck",
+    "am_santa", "bf_alice", "bf_emma", "bf_isabella", "bf_lily", "bm_daniel", "bm_fable", "bm_george", "bm_lewis",
+)  # fmt: skip
+STYLE_WIDTH = 256
 # espeak-ng writes two letters where Kokoro's English has one (its README and its G2P's tables); longest first
 _SPELLINGS = (
     ("ɜːɹ", "ɜɹ"), ("ɜː", "ɜɹ"), ("dʒ", "ʤ"), ("tʃ", "ʧ"), ("eɪ", "A"), ("aɪ", "I"), ("ɔɪ", "Y"), ("oʊ", "O"),
@@ -38,21 +44,24 @@ class Config(PluginConfig):
 
 
 def voices(language: str, cfg: Config) -> list[str]:
-    """The five voices, even mixtures of two and uneven ones; none for a language without a phoneme table here."""
+    """All voices, even mixtures of two and uneven ones; none for a language without a phoneme table here."""
     if language not in ACCENTS:
         return []
-    pairs = [f"{a}+{b}" for a, b in combinations(NAMES, 2)]
-    return [*NAMES, *pairs, *(f"{pair}:{weight}" for pair in pairs for weight in ("0.25", "0.75"))]
+    names = (*ENGLISH, *JAPANESE)
+    pairs = [f"{a}+{b}" for a, b in combinations(names, 2)]
+    return [*names, *pairs, *(f"{pair}:{weight}" for pair in pairs for weight in ("0.25", "0.75"))]
 
 
 def speak(text: str, voice: str, language: str, cfg: Config) -> tuple[np.ndarray, int]:
     """Mono float32 waveform [num_samples] and its rate in Hz (24,000). Raises MissingExtraError, ModelError."""
-    session, vocabulary, styles = _loaded()
-    spoken = phonemes(text, ACCENTS[language], "the synthesis engine kokoro")
+    session, vocabulary = _loaded()
+    # b: made from British speakers, whose vowels espeak-ng's en-gb has
+    accent = "en-gb" if voice.startswith("b") else ACCENTS[language]
+    spoken = phonemes(text, accent, "the synthesis engine kokoro")
     for old, new in _SPELLINGS:
         spoken = spoken.replace(old, new)
     ids = [vocabulary[letter] for letter in spoken if letter in vocabulary][:MAX_PHONEMES]
-    style = _style(styles, voice)[min(len(ids), MAX_PHONEMES) - 1]
+    style = _style(voice)[min(len(ids), MAX_PHONEMES) - 1]
     inputs = {
         "tokens": np.array([[0, *ids, 0]], dtype=np.int64),
         "style": style.reshape(1, -1).astype(np.float32),
@@ -61,20 +70,28 @@ def speak(text: str, voice: str, language: str, cfg: Config) -> tuple[np.ndarray
     return np.asarray(session.run(None, inputs)[0], np.float32).ravel(), SAMPLE_RATE_HZ
 
 
-def _style(styles: dict[str, np.ndarray], voice: str) -> np.ndarray:
+def _style(voice: str) -> np.ndarray:
     names, _, weight = voice.partition(":")
     first, _, second = names.partition("+")
     if not second:
-        return styles[first]
+        return _styles(first)
     share = float(weight or 0.5)
-    return share * styles[first] + (1 - share) * styles[second]
+    return share * _styles(first) + (1 - share) * _styles(second)
 
 
 @functools.cache
-def _loaded() -> tuple[Any, dict[str, int], dict[str, np.ndarray]]:
+def _styles(name: str) -> np.ndarray:
+    """Style vectors of one voice by number of phonemes [510, 256]."""
+    if name in ENGLISH:
+        stored = np.fromfile(voice_files("kokoro-english-voices")[f"{name}.bin"], dtype="<f4")
+        return stored.reshape(-1, STYLE_WIDTH)
+    with np.load(voice_files("kokoro-82m")["voices_ja.npz"], allow_pickle=False) as archive:
+        return archive[name].reshape(-1, STYLE_WIDTH)
+
+
+@functools.cache
+def _loaded() -> tuple[Any, dict[str, int]]:
     files = voice_files("kokoro-82m")
     model = b"".join(files[f"model.onnx.part{number}"].read_bytes() for number in range(1, 5))
     vocabulary = json.loads(files["vocab.json"].read_text(encoding="utf-8"))["vocab"]
-    with np.load(files["voices_ja.npz"], allow_pickle=False) as stored:
-        styles = {name: stored[name] for name in stored.files}
-    return onnx_session(model, "the synthesis engine kokoro"), vocabulary, styles
+    return onnx_session(model, "the synthesis engine kokoro"), vocabulary

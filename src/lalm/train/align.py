@@ -38,9 +38,9 @@ def align(recipe_file: Path, out: Path, resume: bool = False) -> Path:
         raise ConfigError(
             f"connector: {recipe.connector.name} is not trained by lalm align. Allowed: {', '.join(able)}."
         )
-    run = _open(recipe, out, resume)
     options = plugins.configure(module, recipe.connector.options, "connector")
     clips = plan_clips(recipe, module.frequent_words(options))
+    run = _open(recipe, out, resume)
     speak_clips(clips, out)
     store = FrameStore(encode_clips(clips, out, recipe.augment, module.TAPS))
     model = module.alignment(options, store.get, store.lengths)

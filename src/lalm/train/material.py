@@ -29,7 +29,7 @@ from lalm import plugins
 from lalm.config import config_hash
 from lalm.data import audio
 from lalm.data.augment import Augment, augment
-from lalm.errors import UserError
+from lalm.errors import UserError, nearest
 from lalm.train.align_recipe import AlignRecipe, sentences
 from lalm.train.log import format_s
 
@@ -68,9 +68,8 @@ def plan_clips(recipe: AlignRecipe, words: Sequence[str]) -> list[Clip]:
         voices = list(source.voices) if source.voices is not None else known
         missing = [voice for voice in voices if voice not in known]
         if missing or not voices:
-            raise UserError(
-                f"The engine {source.engine} has no voice {missing[:1] or recipe.language!r}; it has {', '.join(known)}."
-            )
+            wanted = f"no voice {missing[0]!r}" if missing else f"no voice for {recipe.language!r}"
+            raise UserError(f"The engine {source.engine} has {wanted}.{nearest((missing or [''])[0], known)}")
         rng = Random(f"{recipe.train.seed}/{number}")
         turn = cycle(voices)
         for name, count in source.texts.items():
