@@ -12,16 +12,15 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache
 
+from lalm.backbones import _language, _prompt
 from lalm.backbones._composed_module import Batch, ComposedModule, Row
+from lalm.backbones._decoding import decoder
 from lalm.backbones._encoder import AudioEncoder
+from lalm.backbones._waveform_encoder import WaveformEncoder
 from lalm.data.cache import PreparedCache, version
 from lalm.errors import DataError, ModelError
-from lalm.models.key_values import with_cache
 from lalm.records import Example
-
-_INPUT_MARK = "\u2063lalm-input\u2063"
 
 
 class ComposedModel:
@@ -29,7 +28,7 @@ class ComposedModel:
 
     def __init__(
         self,
-        encoder: AudioEncoder | None,
+        encoder: AudioEncoder | WaveformEncoder | None,
         connector: Any,
         llm: Any,
         tokenizer: Any,
@@ -48,7 +47,7 @@ class ComposedModel:
         self._cache = cache or PreparedCache(None)
         self._templates: dict[str, tuple[list[int], list[int]]] = {}
         self._rows: dict[tuple[Example, Any], Row] = {}
-        self._end_of_turn = self._find_end_of_turn()
+        self._end_of_turn = _prompt.end_of_turn(tokenizer)
 
     # -- parts ---------------------------------------------------------------------------------------------------
 
@@ -65,38 +64,21 @@ class ComposedModel:
         for group in ("llm.attention", "llm.mlp", "llm.embeddings", "llm.norms"):
             found[group] = []
         for name, part in self.module.llm.named_modules():
-            full = f"llm.{name}"
-            if isinstance(part, nn.Linear) and ".self_attn." in full:
-                found["llm.attention"].append(full)
-            elif isinstance(part, nn.Linear) and ".mlp." in full:
-                found["llm.mlp"].append(full)
-            elif isinstance(part, nn.Embedding) or name == "lm_head":
-                found["llm.embeddings"].append(full)
-            elif "norm" in name.rsplit(".", 1)[-1]:
-                found["llm.norms"].append(full)
+            if any(True for _ in part.parameters(recurse=False)):
+                found[f"llm.{_language.role(self.module.llm, name, part)}"].append(f"llm.{name}")
         return {group: tuple(names) for group, names in found.items()}
 
     # -- examples to rows ----------------------------------------------------------------------------------------
 
-    def _find_end_of_turn(self) -> int:
-        end = self.tokenizer.eos_token_id
-        if end is None:
-            raise ModelError("The language model's tokenizer has no end-of-sequence token; answers could not end.")
-        return int(end)
-
     def _template(self, instruction: str) -> tuple[list[int], list[int]]:
         """Token ids before and after the input, in the model's own chat template."""
         if instruction not in self._templates:
-            turns = [{"role": "system", "content": instruction}, {"role": "user", "content": _INPUT_MARK}]
-            text = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-            before, mark, after = text.partition(_INPUT_MARK)
-            if not mark:
-                raise ModelError("The language model's chat template does not pass the user's words through unchanged.")
+            before, after = _prompt.around(self.tokenizer, instruction)
             self._templates[instruction] = (self._ids(before), self._ids(after))
         return self._templates[instruction]
 
     def _ids(self, text: str) -> list[int]:
-        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        return _prompt.ids(self.tokenizer, text)
 
     def row(self, example: Example) -> Row:
         """The pieces of one example; made once, and again if its recording was written anew.
@@ -130,8 +112,9 @@ class ComposedModel:
             raise DataError("it has neither text nor audio.")
         digest.update(repr((before, text, after, answer)).encode())
         row = Row(before, text, heard, example.audio, after, answer, digest.hexdigest()[:16])
-        length, most = len(before) + self._length(row), self.module.llm.config.max_position_embeddings
-        if length > most:
+        length = len(before) + self._length(row)
+        most = getattr(self.module.llm.config, "max_position_embeddings", None)
+        if most is not None and length > most:
             raise DataError(
                 f"it takes {length} positions and the language model has {most}. Shorten it; nothing is cut."
             )
@@ -142,9 +125,9 @@ class ComposedModel:
         return len(row.text) + vectors + len(row.after) + len(row.answer)
 
     def batch(self, examples: Sequence[Example]) -> Batch:
-        """Rows with their longest common beginning taken out."""
+        """Rows with their longest common beginning taken out, where the language model allows it."""
         rows = [self.row(example) for example in examples]
-        shared = _common_prefix([row.before for row in rows])
+        shared = _common_prefix([row.before for row in rows]) if self.module.shares_beginnings else []
         return Batch(
             shared,
             tuple(replace(row, before=row.before[len(shared) :]) for row in rows),
@@ -193,7 +176,7 @@ class ComposedModel:
         """Answers in the order of the examples; greedy, or beam search with `num_beams` beams."""
         batch = self.batch(examples)
         embeddings, mask, _ = self.module.embed(batch.rows, with_answers=False)
-        search = self._greedy if num_beams == 1 else self._beam
+        search = self._greedy if num_beams == 1 and self.module.shares_beginnings else self._beam
         tokens = search(batch.prefix, embeddings, mask, max_new_tokens, num_beams)
         return [self.tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in tokens]
 
@@ -201,42 +184,29 @@ class ComposedModel:
         self, prefix: list[int], embeddings: Tensor, mask: Tensor, max_new_tokens: int, _: int
     ) -> list[list[int]]:
         """Batched greedy search; rows that have ended leave the batch."""
-        llm, num_rows, start = self.module.llm, len(mask), len(prefix)
-        cache = self.module.prefix_cache(prefix, num_rows)
-        cache = DynamicCache(config=llm.config) if cache is None else cache
-        states = self.module.hidden(embeddings, mask, cache, start)
-        lengths = mask.sum(dim=1)
-        last = states[torch.arange(num_rows), lengths - 1]
-        seen = torch.cat([torch.ones(num_rows, start, dtype=torch.bool, device=mask.device), mask], dim=1)
-        answers: list[list[int]] = [[] for _ in range(num_rows)]
-        alive = torch.arange(num_rows)
-        positions = start + lengths
-        for _step in range(max_new_tokens):
-            tokens = llm.lm_head(last).argmax(dim=-1)
+        reading = decoder(self.module, prefix, max_new_tokens)
+        last = reading.start(embeddings, mask)
+        answers: list[list[int]] = [[] for _ in range(len(mask))]
+        alive = torch.arange(len(mask))
+        for step in range(max_new_tokens):
+            tokens = self.module.logits(last).argmax(dim=-1)
             going = tokens != self._end_of_turn
             for row, token, goes in zip(alive.tolist(), tokens.tolist(), going.tolist(), strict=True):
                 if goes:
                     answers[row].append(token)
-            if not bool(going.any()):
+            if not bool(going.any()) or step == max_new_tokens - 1:
                 break
             if not bool(going.all()):
-                keep = going.nonzero()[:, 0]
-                cache.batch_select_indices(keep)
-                alive, tokens, seen, positions = alive[keep.cpu()], tokens[keep], seen[keep], positions[keep]
-            seen = torch.cat([seen, seen.new_ones(len(tokens), 1)], dim=1)
-            last = llm.model(
-                input_ids=tokens[:, None],
-                attention_mask=seen.long(),
-                position_ids=positions[:, None],
-                **with_cache(llm.model, cache),
-            ).last_hidden_state[:, -1]
-            positions = positions + 1
+                kept = going.nonzero()[:, 0]
+                reading.keep(kept)
+                alive, tokens = alive[kept.cpu()], tokens[kept]
+            last = reading.step(tokens)
         return answers
 
     def _beam(
         self, prefix: list[int], embeddings: Tensor, mask: Tensor, max_new_tokens: int, num_beams: int
     ) -> list[list[int]]:
-        """Beam search of transformers over left-padded rows."""
+        """Beam search of transformers (with one beam: greedy) over left-padded rows."""
         table = self.module.llm.get_input_embeddings()
         head = table(torch.tensor(prefix, dtype=torch.long, device=mask.device))
         rows = [torch.cat([head, row[real]]) for row, real in zip(embeddings, mask, strict=True)]

@@ -112,6 +112,18 @@ def _run(
     return prefix, rows
 
 
+def prefix_keys_values(llm: Any, prefix: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
+    """Keys and values [1, heads, P, width] of the prefix's tokens in each layer."""
+    rows = llm.get_input_embeddings()(torch.tensor([list(prefix)], dtype=torch.long, device=llm.device))
+    turn = llm.model.rotary_emb(rows, torch.arange(len(prefix), device=rows.device)[None])
+    found = []
+    for layer in llm.model.layers:
+        record = _Record()
+        rows = layer(rows, position_embeddings=turn, **with_cache(layer, record))
+        found.append((record.keys, record.values))
+    return found
+
+
 def num_frozen_layers(llm: Any) -> int:
     """How many layers from the bottom on hold no trained weight; 0 if the embeddings below them are trained."""
     if any(parameter.requires_grad for parameter in llm.get_input_embeddings().parameters()):

@@ -1,0 +1,188 @@
+"""Greedy decoding of rows that begin alike: the prefix's keys and values are stored once, not once a row.
+
+Copied to every row and appended to at every token, keys and values were most of the memory traffic of an answer. Here
+the rows look at one copy of the prefix's with a single matrix product a head, and their own stand in a buffer of full
+length from the start. Models that `_stack` does not know decode with the cache of `transformers`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from transformers import AttentionInterface, DynamicCache
+
+from lalm.backbones import _stack
+from lalm.models.key_values import with_cache
+
+_ATTENTION = "lalm_shared_prefix"
+
+
+class Decoder(Protocol):
+    """Rows being answered. `start` once, then `step` a token at a time; `keep` when rows have ended."""
+
+    def start(self, embeddings: Tensor, mask: Tensor) -> Tensor:
+        """Read the rows [B, L, D] with mask [B, L] (True = real, padded right); last hidden states of each [B, D]."""
+
+    def step(self, tokens: Tensor) -> Tensor:
+        """Read one token of each row [B]; last hidden states [B, D]."""
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these rows [kept] alone."""
+
+
+def decoder(module: Any, prefix: list[int], max_new_tokens: int) -> Decoder:
+    """The decoder that fits the language model of a `ComposedModule`."""
+    if prefix and _stack.supports(module.llm):
+        return SharedPrefixDecoder(module.llm, prefix, max_new_tokens)
+    return PlainDecoder(module, prefix)
+
+
+class PlainDecoder:
+    """With the cache of `transformers`: any causal language model."""
+
+    def __init__(self, module: Any, prefix: list[int]) -> None:
+        self._module, self._llm, self._prefix = module, module.llm, prefix
+
+    def start(self, embeddings: Tensor, mask: Tensor) -> Tensor:
+        """See `Decoder`."""
+        num_rows, start = len(mask), len(self._prefix)
+        cache = self._module.prefix_cache(self._prefix, num_rows)
+        self._cache = DynamicCache(config=self._llm.config) if cache is None else cache
+        states = self._module.hidden(embeddings, mask, self._cache, start)
+        lengths = mask.sum(dim=1)
+        self._seen = torch.cat([torch.ones(num_rows, start, dtype=torch.bool, device=mask.device), mask], dim=1)
+        self._positions = start + lengths
+        return states[torch.arange(num_rows), lengths - 1]
+
+    def step(self, tokens: Tensor) -> Tensor:
+        """See `Decoder`."""
+        self._seen = torch.cat([self._seen, self._seen.new_ones(len(tokens), 1)], dim=1)
+        body = self._module.body
+        states = body(
+            input_ids=tokens[:, None],
+            attention_mask=self._seen.long(),
+            position_ids=self._positions[:, None],
+            **with_cache(body, self._cache),
+        ).last_hidden_state
+        self._positions = self._positions + 1
+        return states[:, -1]
+
+    def keep(self, rows: Tensor) -> None:
+        """See `Decoder`."""
+        self._cache.batch_select_indices(rows)
+        self._seen, self._positions = self._seen[rows], self._positions[rows]
+
+
+class _OwnCache:
+    """Stands in for a key-value cache: the rows' own keys and values of one layer [B, heads, capacity, width]."""
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity, self._filled = capacity, 0
+
+    def update(self, keys: Tensor, values: Tensor, *_: object, **__: object) -> tuple[Tensor, Tensor]:
+        if not self._filled:
+            shape = (*keys.shape[:2], self._capacity, keys.shape[3])
+            self._keys, self._values = keys.new_empty(shape), values.new_empty(shape)
+        end = self._filled + keys.shape[2]
+        self._keys[:, :, self._filled : end], self._values[:, :, self._filled : end] = keys, values
+        self._filled = end
+        return self._keys[:, :, :end], self._values[:, :, :end]
+
+    def keep(self, rows: Tensor) -> None:
+        self._keys, self._values = self._keys[rows], self._values[rows]
+
+
+class SharedPrefixDecoder:
+    """One copy of the prefix's keys and values; the models that `_stack.supports`."""
+
+    def __init__(self, llm: Any, prefix: list[int], max_new_tokens: int) -> None:
+        self._llm, self._max_new_tokens = llm, max_new_tokens
+        self._prefix = _stack.prefix_keys_values(llm, prefix)
+        self._start = len(prefix)
+
+    def start(self, embeddings: Tensor, mask: Tensor) -> Tensor:
+        """See `Decoder`."""
+        num_rows, length = mask.shape
+        self._caches = [_OwnCache(length + self._max_new_tokens) for _ in self._prefix]
+        lengths = mask.sum(dim=1)
+        self._seen, self._positions = mask, self._start + lengths
+        causal = torch.ones(length, length, dtype=torch.bool, device=mask.device).tril()
+        positions = torch.arange(self._start, self._start + length, device=mask.device)[None]
+        states = self._layers(embeddings, causal & mask[:, None, None, :], positions)
+        return self._llm.model.norm(states[torch.arange(num_rows), lengths - 1])
+
+    def step(self, tokens: Tensor) -> Tensor:
+        """See `Decoder`."""
+        self._seen = torch.cat([self._seen, self._seen.new_ones(len(tokens), 1)], dim=1)
+        rows = self._llm.get_input_embeddings()(tokens[:, None])
+        states = self._layers(rows, self._seen[:, None, None, :], self._positions[:, None])
+        self._positions = self._positions + 1
+        return self._llm.model.norm(states[:, -1])
+
+    def keep(self, rows: Tensor) -> None:
+        """See `Decoder`."""
+        for cache in self._caches:
+            cache.keep(rows)
+        self._seen, self._positions = self._seen[rows], self._positions[rows]
+
+    def _layers(self, rows: Tensor, attention: Tensor, positions: Tensor) -> Tensor:
+        turn = self._llm.model.rotary_emb(rows, positions)
+        with _shared_attention(self._llm.config):
+            for layer, before, cache in zip(self._llm.model.layers, self._prefix, self._caches, strict=True):
+                rows = layer(
+                    rows,
+                    attention_mask=attention,
+                    position_ids=positions,
+                    position_embeddings=turn,
+                    prefix=before,
+                    **with_cache(layer, cache),
+                )
+        return rows
+
+
+def attend_with_prefix(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor,
+    scaling: float,
+    prefix: tuple[Tensor, Tensor],
+    **_: object,
+) -> tuple[Tensor, None]:
+    """Attention [B, L, heads, width] of queries [B, heads, L, width] to a prefix and to the rows' own keys.
+
+    key, value [B, groups, S, width]; attention_mask [B, 1, L, S] (True = seen); prefix: keys and values
+    [1, groups, P, width], seen by all.
+    """
+    num_rows, num_heads, length, width = query.shape
+    groups = key.shape[1]
+    per_group = num_heads // groups
+    asked = (query * scaling).reshape(num_rows, groups, per_group * length, width)
+    own = (asked @ key.transpose(-1, -2)).view(num_rows, groups, per_group, length, -1)
+    own = own.masked_fill(~attention_mask[:, :, None], torch.finfo(own.dtype).min)
+    flat = asked.transpose(0, 1).reshape(groups, num_rows * per_group * length, width)
+    before = (flat @ prefix[0][0].transpose(-1, -2)).view(groups, num_rows, per_group, length, -1).transpose(0, 1)
+    weights = torch.cat([before, own], dim=-1).softmax(dim=-1, dtype=torch.float32).to(value.dtype)
+    to_prefix, to_own = weights.split([before.shape[-1], own.shape[-1]], dim=-1)
+    seen = to_prefix.transpose(0, 1).reshape(groups, num_rows * per_group * length, -1) @ prefix[1][0]
+    seen = seen.view(groups, num_rows, per_group * length, width).transpose(0, 1)
+    result = seen + to_own.reshape(num_rows, groups, per_group * length, -1) @ value
+    return result.reshape(num_rows, num_heads, length, width).transpose(1, 2), None
+
+
+AttentionInterface.register(_ATTENTION, attend_with_prefix)
+
+
+@contextlib.contextmanager
+def _shared_attention(config: Any) -> Iterator[None]:
+    usual = config._attn_implementation
+    config._attn_implementation = _ATTENTION
+    try:
+        yield
+    finally:
+        config._attn_implementation = usual
