@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor, nn
 
+    from lalm.data.intake import Intake
     from lalm.records import Example, Pools, Reading, Stage, Utterance
 
 
@@ -26,6 +27,16 @@ class Corpus(Protocol):
 
     def make_tiny(self, root: Path, seed: int) -> None:
         """Write a mini corpus in the true layout into the empty folder `root`."""
+
+
+class Format(Protocol):
+    """`formats/*`: rows in the files of other tools; both functions stream."""
+
+    def read(self, source: str, into: Intake, cfg: Any) -> Iterable[Utterance]:
+        """The rows of a file, a folder or a name; what is no row (sound within files, closed values, problems) to `into`."""
+
+    def write(self, rows: Iterable[Utterance], out: Path, cfg: Any) -> int:
+        """Write rows to the file or folder `out`, whole or not at all; the number of rows."""
 
 
 class Task(Protocol):
@@ -109,6 +120,9 @@ class Model(Protocol):
 
     def num_tokens(self, example: Example) -> int:
         """Length of a row in positions of the language model, for batching rows of like length."""
+
+    def audio_positions(self, examples: Sequence[Example]) -> tuple[int, int]:
+        """Positions that rows hold for their recordings, and vectors made of these recordings: the same number."""
 
     def content(self, example: Example) -> str:
         """Hash of what the language model is given for a row, recordings and answer included; names shared stages."""

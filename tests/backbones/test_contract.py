@@ -9,20 +9,23 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from torch import nn
 
 from lalm import plugins
 from lalm.errors import DataError
 from lalm.records import Example
+from lalm.tuners import full, lora
 
 NAMES = plugins.names("backbones")
+NATIVE = ("qwen2_audio",)  # one class of transformers each
 RATE_HZ = 16_000
 
 
 def test_every_file_of_the_folder_is_held_against_the_contract():
     folder = Path(plugins.__file__).parent / "backbones"
     files = [path for path in folder.glob("*.py") if not path.name.startswith("_")]
-    assert len(NAMES) == len(files) >= 1
-    assert "smol" in NAMES
+    assert len(NAMES) == len(files) >= len(NATIVE) + 1
+    assert {"smol", *NATIVE} <= set(NAMES)
 
 
 def voice(seconds: float, pitch_hz: float) -> np.ndarray:
@@ -41,7 +44,6 @@ def sounds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "silence": np.zeros(int(1.3 * RATE_HZ)),
         "short": voice(0.4, 140),
         "long": voice(3.1, 180),
-        "too_long": np.zeros(31 * RATE_HZ),
     }
     for name, wave in waves.items():
         soundfile.write(folder / f"{name}.wav", wave, RATE_HZ)
@@ -49,8 +51,13 @@ def sounds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module", params=NAMES)
-def model(request):
-    return plugins.load("backbones", request.param).make_tiny(0)
+def name(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def model(name):
+    return plugins.load("backbones", name).make_tiny(0)
 
 
 INSTRUCTION = "Say what is wanted, as JSON."
@@ -149,11 +156,15 @@ def test_longer_recordings_are_longer_rows(model, sounds):
     assert lengths[0] < lengths[1] == lengths[2] < lengths[3]
 
 
-def test_a_clip_that_is_too_long_is_named_and_not_cut(model, sounds):
-    with pytest.raises(DataError, match=r"(?s)'too_long'.*31\.5 s.*at most 30 s"):
-        model.batch([written(1), spoken(sounds, "too_long")])
+def test_a_clip_that_is_too_long_is_named_and_not_cut(model, tmp_path):
+    longest_s = getattr(model, "longest_audio_s", 30.0) or 120.0  # None: as long as there are positions
+    path = tmp_path / "too_long.flac"
+    soundfile.write(path, np.zeros(int((longest_s + 1) * RATE_HZ), np.int16), RATE_HZ)
+    row = Example("too_long", INSTRUCTION, "{}", audio=path)
+    with pytest.raises(DataError, match=r"(?s)'too_long'.*(\d s of audio.*at most \d+ s|positions)"):
+        model.batch([written(1), row])
     with pytest.raises(DataError, match="too_long"):
-        model.generate([spoken(sounds, "too_long")], 4)
+        model.generate([row], 4)
 
 
 def test_a_text_that_is_too_long_is_named_and_not_cut(model):
@@ -169,6 +180,16 @@ def test_a_missing_recording_and_a_row_without_input_are_named(model, tmp_path):
         model.batch([Example("empty", INSTRUCTION, "{}")])
 
 
+def language_model(model) -> tuple[str, nn.Module]:
+    """The language model and its name within the whole, found by its class alone."""
+    found = [
+        (name, part)
+        for name, part in model.module.named_modules()
+        if hasattr(part, "embed_tokens") and isinstance(getattr(part, "layers", None), nn.ModuleList)
+    ]
+    return max(found, key=lambda item: sum(p.numel() for p in item[1].parameters()))
+
+
 def test_every_group_names_modules_and_no_parameter_is_in_two(model):
     modules = dict(model.module.named_modules())
     parameters = {id(p): name for name, p in model.module.named_parameters()}
@@ -177,6 +198,68 @@ def test_every_group_names_modules_and_no_parameter_is_in_two(model):
         for name in names:
             for parameter in modules[name].parameters():
                 assert owner.setdefault(id(parameter), group) == group, parameters[id(parameter)]
-    language_model = {parameter for parameter, name in parameters.items() if name.startswith("llm.")}
-    assert language_model <= set(owner), "a weight of the language model is in no group"
+    _, llm = language_model(model)
+    heads = [part for name, part in modules.items() if name.rpartition(".")[2] == "lm_head"]
+    assert len(heads) == 1
+    for part in (llm, heads[0]):
+        for name, parameter in part.named_parameters():
+            group = owner[id(parameter)]
+            assert group.startswith("llm."), (name, group)
+            expected = {"self_attn": "llm.attention", "mlp": "llm.mlp"}
+            wanted = [kind for key, kind in expected.items() if f".{key}." in name and parameter.dim() == 2]
+            assert wanted == [] or wanted == [group], (name, group)
     assert not any(p.requires_grad for p in model.module.parameters())
+
+
+@pytest.mark.parametrize("tuner", [lora, full])
+def test_a_tuner_changes_the_groups_it_is_given_and_nothing_else(name, tuner, sounds):
+    model = plugins.load("backbones", name).make_tiny(0)
+    before = {name: p.detach().clone() for name, p in model.module.named_parameters()}
+    groups = ("llm.attention", "llm.mlp")
+    owners = [f"{part}." for group in groups for part in model.groups()[group]]
+    trained = tuner.attach(model, groups, tuner.Config())
+    assert all(any(f"{name}.".startswith(owner) for owner in owners) for name in trained)
+    llm_name, _ = language_model(model)
+    assert all(name.startswith(f"{llm_name}.") for name in trained)
+    hit = {owner for owner in owners if any(f"{name}.".startswith(owner) for name in trained)}
+    assert hit == set(owners)
+
+    model.module.train()
+    rows = [spoken(sounds, "low"), written(1)]
+    optimizer = torch.optim.SGD([p for p in model.module.parameters() if p.requires_grad], lr=0.1)
+    for _ in range(2):  # the first step of LoRA moves B alone
+        optimizer.zero_grad()
+        model.loss(model.batch(rows))[0].sum().backward()
+        optimizer.step()
+    after = {name.replace(".base_layer", ""): p for name, p in model.module.named_parameters()}
+    changed = {name for name, value in before.items() if not torch.equal(value, after[name])}
+    assert changed == (set(trained) if tuner is full else set())
+    assert all(
+        p.grad is not None and p.grad.abs().sum() > 0 for name, p in model.module.named_parameters() if name in trained
+    )
+
+
+def test_placeholders_are_as_many_as_what_is_heard(model, sounds):
+    examples = mixed(sounds)
+    placeholders, vectors = model.audio_positions(examples)
+    assert placeholders == vectors > 0
+    assert model.audio_positions([written(1)]) == (0, 0)
+    lengths = [model.num_tokens(example) for example in examples]
+    one = [model.audio_positions([example])[0] for example in examples]
+    assert sum(one) == placeholders
+    assert all(length > number for length, number in zip(lengths, one, strict=True))
+
+
+def test_the_loss_falls_on_what_the_head_says_of_the_answer(model, sounds):
+    """All logits of a whole row, one row at a time, and torch's cross-entropy over the last so many of them."""
+    head = next(part for name, part in model.module.named_modules() if name.rpartition(".")[2] == "lm_head")
+    for example in mixed(sounds):
+        seen: list[torch.Tensor] = []
+        handle = head.register_forward_hook(lambda _, states, logits, seen=seen: seen.append(logits))
+        nll, count = model.loss(model.batch([example]))
+        handle.remove()
+        text = example.answer + model.tokenizer.eos_token
+        ids = torch.tensor(model.tokenizer(text, add_special_tokens=False)["input_ids"])
+        logits = seen[-1].reshape(-1, seen[-1].shape[-1])
+        assert logits.shape[0] == len(ids) == int(count[0])  # the head was asked for nothing else
+        assert torch.allclose(nn.functional.cross_entropy(logits, ids, reduction="sum"), nll[0], rtol=NOISE)

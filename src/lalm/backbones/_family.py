@@ -1,0 +1,79 @@
+"""What the backbones of one `transformers` class each have in common, and what each of them adds: options and a family.
+
+No torch here: a recipe is checked without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field, PositiveFloat
+
+from lalm.plugins import PluginConfig
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+SAMPLE_RATE_HZ = 16_000
+
+Message = dict[str, Any]
+Messages = list[Message]
+
+
+class NativeConfig(PluginConfig):
+    """Options that all these backbones share; each names its own `model`."""
+
+    model: str = Field(min_length=1, description="hub id or local folder of the weights (safetensors)")
+    revision: str | None = Field(
+        None, description="commit, tag or branch of the hub repository (none: its main branch)"
+    )
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="number format of the weights (auto: the one they were published in)"
+    )
+    max_audio_s: PositiveFloat | None = Field(
+        None, description="cut longer recordings to so many seconds and count them (none: too long is an error)"
+    )
+    trust_remote_code: bool = Field(False, description="run code that lies beside the weights")
+    tiny: bool = Field(False, description="small random weights instead of the real ones: for tests of a recipe")
+    seed: int = Field(0, description="seed of the tiny weights")
+
+
+def user_turn(instruction: str, text: str | None) -> Messages:
+    """One user turn, as in the study (arXiv 2509.15389): audio, then the instruction; or the sentence, a line break, it.
+
+    `text` None stands for a recording.
+    """
+    if text is None:
+        return [{"role": "user", "content": [{"type": "audio"}, {"type": "text", "text": instruction}]}]
+    return [{"role": "user", "content": [{"type": "text", "text": f"{text}\n{instruction}"}]}]
+
+
+@dataclass(frozen=True)
+class Family:
+    """What one family adds to the shared code. `fe` is its feature extractor; a clip is [num_samples] at 16 kHz.
+
+    `num_placeholders(fe, num_samples)` tokens of the prompt are replaced by what the encoder makes of a clip, and
+    `features(fe, clips)` are the arguments of the class's `forward` that bring the clips. `longest_s(processor)` is what
+    the family can take (None: as much as the language model has positions for).
+    """
+
+    name: str
+    model_types: tuple[str, ...]  # of config.json
+    model_class: str  # in transformers
+    licence: str  # of the weights that `Config.model` names
+    load_processor: Callable[[Any], Any]  # models.parts.Part -> processor
+    num_placeholders: Callable[[Any, int], int]
+    features: Callable[[Any, Sequence[np.ndarray]], Mapping[str, Tensor]]
+    longest_s: Callable[[Any], float | None]
+    audio_encoder: str = "model.audio_tower"
+    connector: tuple[str, ...] = ("model.multi_modal_projector",)
+    language_model: str = "model.language_model"
+    messages: Callable[[str, str | None], Messages] = field(default=user_turn)
+    chat_template: str | None = None  # where the published processor has none that transformers can render
+    adapt: Callable[[Any], None] = field(default=lambda module: None)
+    hear: Callable[[Any, Mapping[str, Tensor]], Tensor] = field(
+        default=lambda module, features: module.model.get_audio_features(**features).pooler_output
+    )

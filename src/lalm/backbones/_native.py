@@ -1,0 +1,283 @@
+"""A model of one `transformers` class with its own processor: rows, losses, answers.
+
+Whatever is trained or answered runs through the class's own `forward` and `generate`. Two things are added: the language
+model's head is applied only where an answer token is predicted, and encoders whose positions allow it are given the
+frames that exist instead of thirty seconds (`_frames.py`). Both are tested against the plain class.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lalm.backbones._family import SAMPLE_RATE_HZ, Family
+from lalm.backbones._native_rows import IGNORE, Batch, Prompts, Row, collate
+from lalm.data import audio
+from lalm.data.cache import version
+from lalm.errors import ConfigError, DataError
+from lalm.models.parts import quiet_libraries
+from lalm.records import Example
+
+FIXED = ("embed_positions",)  # the class itself keeps them from learning
+
+
+class NativeModel:
+    """`contracts.Model` of one `transformers` class.
+
+    `module` is the class as it is, `processor` its processor (with `tokenizer` and `feature_extractor`). `counts` says how
+    many recordings `max_audio_s` has cut so far. Where `always_hears` is set, a batch without a recording gets one row of
+    silence that is heard and not learned, so that every process of a distributed run uses the same weights in each step.
+    """
+
+    def __init__(
+        self,
+        family: Family,
+        module: Any,
+        processor: Any,
+        *,
+        identity: Mapping[str, Any],
+        max_audio_s: float | None = None,
+    ) -> None:
+        self.family, self.module, self.processor = family, module.eval(), processor
+        self.tokenizer = processor.tokenizer
+        self.identity = dict(identity)
+        self.peft: Any = None
+        self.always_hears = False
+        self.longest_audio_s = family.longest_s(processor)
+        self._max_audio_s = max_audio_s
+        if max_audio_s is not None and self.longest_audio_s is not None and max_audio_s > self.longest_audio_s:
+            raise ConfigError(
+                f"backbone.max_audio_s: {max_audio_s:g} s, and {family.name} takes at most {self.longest_audio_s:g} s."
+            )
+        for parameter in module.parameters():
+            parameter.requires_grad_(False)
+        family.adapt(module)
+        self._groups = _groups(module, family)
+        eos = module.generation_config.eos_token_id
+        self._prompts = Prompts(
+            family, processor, eos if isinstance(eos, list | tuple) else [] if eos is None else [eos]
+        )
+        self._positions: int = module.config.get_text_config().max_position_embeddings
+        self._rows: dict[tuple[Example, Any], Row] = {}
+        self._cut: set[Path] = set()
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What the options changed in the data."""
+        return {} if self._max_audio_s is None else {"recordings_cut": len(self._cut)}
+
+    def groups(self) -> dict[str, tuple[str, ...]]:
+        """Group -> names of its modules within `module`."""
+        return self._groups
+
+    # -- examples to rows ----------------------------------------------------------------------------------------
+
+    def row(self, example: Example) -> Row:
+        """The tokens of one example; made once, and again if its recording was written anew.
+
+        Raises DataError that names the row: unreadable, too long or too short audio, more positions than the model has.
+        """
+        key = (example, version(example.audio) if example.audio is not None else None)
+        if key not in self._rows:
+            try:
+                self._rows[key] = self._make_row(example)
+            except DataError as error:
+                raise DataError(f"Row '{example.id}': {error}") from None
+        return self._rows[key]
+
+    def _make_row(self, example: Example) -> Row:
+        if example.audio is None and example.text is None:
+            raise DataError("it has neither text nor audio.")
+        num_samples = 0 if example.audio is None else self._num_samples(example.audio)
+        prompt = self._prompts.prompt(example.instruction, None if example.audio is not None else example.text)
+        if example.audio is not None:
+            number = self.family.num_placeholders(self.processor.feature_extractor, num_samples)
+            if number < 1:
+                raise DataError(f"{example.audio}: {num_samples} samples at 16 kHz are too few to be heard.")
+            where = prompt.index(self._prompts.placeholder)
+            prompt[where : where + 1] = [self._prompts.placeholder] * number
+        row = Row(tuple(prompt), self._prompts.answer(example.answer), example.audio, num_samples)
+        if row.length > self._positions:
+            raise DataError(
+                f"it takes {row.length} positions and the language model has {self._positions}. Shorten it; nothing is cut."
+            )
+        return row
+
+    def _num_samples(self, path: Path) -> int:
+        """How much of a recording is heard, in samples at 16 kHz. Raises DataError if it cannot be heard whole."""
+        header = audio.info(path)
+        if self._max_audio_s is not None and header.duration_s > self._max_audio_s:
+            self._cut.add(path)
+            return int(self._max_audio_s * SAMPLE_RATE_HZ)
+        if self.longest_audio_s is not None and header.duration_s > self.longest_audio_s:
+            raise DataError(
+                f"{path}: {header.duration_s:.1f} s of audio, and {self.family.name} takes at most {self.longest_audio_s:g} s. "
+                "Cut the recording, or set backbone.max_audio_s; nothing is truncated in silence."
+            )
+        if header.sample_rate_hz == SAMPLE_RATE_HZ:
+            return round(header.duration_s * SAMPLE_RATE_HZ)
+        return len(audio.load(path, SAMPLE_RATE_HZ))
+
+    def batch(self, examples: Sequence[Example]) -> Batch:
+        """Rows padded on the left, and the features of their recordings. Raises DataError that names a row."""
+        rows = [self.row(example) for example in examples]
+        clips = [self._clip(example, row) for example, row in zip(examples, rows, strict=True) if row.audio is not None]
+        if self.always_hears and not clips:
+            rows, clips = [*rows, self._silent_row(examples[0])], [np.zeros(SAMPLE_RATE_HZ, np.float32)]
+        ids, mask, labels = collate(rows, True, self._prompts.padding)
+        return Batch(ids, mask, labels, self._features(clips), len(examples), self._prompts.placeholder)
+
+    def _clip(self, example: Example, row: Row) -> np.ndarray:
+        assert row.audio is not None
+        try:
+            samples = audio.load(row.audio, SAMPLE_RATE_HZ)
+        except DataError as error:
+            raise DataError(f"Row '{example.id}': {error}") from None
+        if len(samples) < row.num_samples:
+            raise DataError(f"Row '{example.id}': {row.audio}: has fewer samples than its header says.")
+        return samples[: row.num_samples]
+
+    def _silent_row(self, example: Example) -> Row:
+        prompt = self._prompts.prompt(example.instruction, None)
+        where = prompt.index(self._prompts.placeholder)
+        number = self.family.num_placeholders(self.processor.feature_extractor, SAMPLE_RATE_HZ)
+        return Row((*prompt[:where], *[self._prompts.placeholder] * number, *prompt[where + 1 :]), ())
+
+    def _features(self, clips: Sequence[np.ndarray]) -> Mapping[str, Tensor]:
+        if not clips:
+            return {}
+        with torch.autocast("cpu", enabled=False):  # the spectrum is computed in float32, whatever surrounds it
+            return self.family.features(self.processor.feature_extractor, clips)
+
+    def num_tokens(self, example: Example) -> int:
+        """Length of a row in positions of the language model."""
+        return self.row(example).length
+
+    def content(self, example: Example) -> str:
+        """Hash of what the language model is given for a row: tokens, recording, answer."""
+        row = self.row(example)
+        recording = (audio.content_hash(row.audio), row.num_samples) if row.audio is not None else None
+        return hashlib.sha256(repr((row.prompt, row.answer, recording)).encode()).hexdigest()[:16]
+
+    def audio_positions(self, examples: Sequence[Example]) -> tuple[int, int]:
+        """Placeholders in the rows' prompts, and vectors that the encoder and the connector make of their recordings."""
+        batch = self.batch(examples)
+        placeholders = int((batch.input_ids == batch.placeholder).sum())
+        return placeholders, len(self._hear(batch.features)) if batch.features else 0
+
+    # -- use -----------------------------------------------------------------------------------------------------
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.module.parameters()).device
+
+    def loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Summed negative log-likelihood of each row's answer [rows] and its number of answer tokens [rows]."""
+        self._keep_frozen_parts_still()
+        targets = batch.labels[:, 1:].to(self.device)
+        chosen = targets != IGNORE
+        with self._head_sees(lambda states: states[:, :-1][chosen]):
+            logits = self.module(
+                input_ids=batch.input_ids.to(self.device),
+                attention_mask=batch.attention_mask.to(self.device),
+                position_ids=batch.position_ids.to(self.device),
+                use_cache=False,
+                **self._on_device(batch.features),
+            ).logits
+        token_nll = nn.functional.cross_entropy(logits.float(), targets[chosen], reduction="none")
+        nll = torch.zeros(len(targets), device=token_nll.device).index_add(0, chosen.nonzero()[:, 0], token_nll)
+        return nll[: batch.num_rows], chosen.sum(dim=1)[: batch.num_rows]
+
+    @torch.inference_mode()
+    def generate(self, examples: Sequence[Example], max_new_tokens: int, num_beams: int = 1) -> list[str]:
+        """Answers in the order of the examples; greedy, or beam search with `num_beams` beams.
+
+        Recordings are heard once, however many beams there are.
+        """
+        self._keep_frozen_parts_still()
+        rows = [self.row(example) for example in examples]
+        clips = [self._clip(example, row) for example, row in zip(examples, rows, strict=True) if row.audio is not None]
+        ids, mask, _ = collate(rows, False, self._prompts.padding)
+        embeddings = self._embed(ids.to(self.device), self._features(clips))
+        with quiet_libraries(), self._head_sees(lambda states: states[:, -1:]):
+            tokens = self.module.generate(
+                inputs_embeds=embeddings, attention_mask=mask.to(self.device), **self._search(max_new_tokens, num_beams)
+            )
+        return [text.strip() for text in self.tokenizer.batch_decode(tokens, skip_special_tokens=True)]
+
+    def _search(self, max_new_tokens: int, num_beams: int) -> dict[str, Any]:
+        """The search, and nothing of what a published generation_config adds to it (sampling, penalties)."""
+        return {
+            "max_new_tokens": max_new_tokens,
+            "num_beams": num_beams,
+            "do_sample": False,
+            "repetition_penalty": 1.0,
+            "eos_token_id": self._prompts.eos_ids,
+            "pad_token_id": self._prompts.padding,
+        }
+
+    def _embed(self, ids: Tensor, features: Mapping[str, Tensor]) -> Tensor:
+        """Embeddings [B, L, width] of tokens, with what is heard in place of the placeholders."""
+        heard_at = ids == self._prompts.placeholder
+        embeddings = self.module.get_input_embeddings()(ids.masked_fill(heard_at, self._prompts.padding))
+        if features:
+            embeddings = embeddings.masked_scatter(heard_at[..., None], self._hear(features).to(embeddings.dtype))
+        return embeddings
+
+    def _hear(self, features: Mapping[str, Tensor]) -> Tensor:
+        """Vectors [total placeholders, width] of the clips, one clip after the other."""
+        return self.family.hear(self.module, self._on_device(features))
+
+    def _on_device(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        kind = self.module.dtype
+        return {
+            name: value.to(self.device, kind) if value.is_floating_point() else value.to(self.device)
+            for name, value in features.items()
+        }
+
+    @contextlib.contextmanager
+    def _head_sees(self, choose: Any) -> Iterator[None]:
+        """While this lasts the head is applied only to the states that `choose` takes: memory for logits is what runs out."""
+        head = self.module.get_output_embeddings()
+        handle = head.register_forward_pre_hook(lambda _, states: (choose(states[0]),))
+        try:
+            yield
+        finally:
+            handle.remove()
+
+    def _keep_frozen_parts_still(self) -> None:
+        """What is not trained hears without dropout, whatever mode the whole is in."""
+        for name in (self.family.audio_encoder, *self.family.connector):
+            part = self.module.get_submodule(name)
+            if part.training and not any(parameter.requires_grad for parameter in part.parameters()):
+                part.eval()
+
+
+def _groups(module: Any, family: Family) -> dict[str, tuple[str, ...]]:
+    """Sub-modules by group. A connector that sits within the encoder is not part of the encoder's group."""
+    found: dict[str, list[str]] = {"audio_encoder": [], "connector": list(family.connector)}
+    for name, part in module.get_submodule(family.audio_encoder).named_children():
+        full = f"{family.audio_encoder}.{name}"
+        if full not in family.connector and name not in FIXED and any(True for _ in part.parameters()):
+            found["audio_encoder"].append(full)
+    for group in ("llm.attention", "llm.mlp", "llm.embeddings", "llm.norms"):
+        found[group] = []
+    for name, part in module.get_submodule(family.language_model).named_modules():
+        full = f"{family.language_model}.{name}"
+        if isinstance(part, nn.Linear):
+            found["llm.attention" if ".self_attn." in full else "llm.mlp"].append(full)
+        elif isinstance(part, nn.Embedding):
+            found["llm.embeddings"].append(full)
+        elif "norm" in name.rsplit(".", 1)[-1]:
+            found["llm.norms"].append(full)
+    head = next(name for name, part in module.named_modules() if part is module.get_output_embeddings())
+    found["llm.embeddings"].append(head)
+    return {group: tuple(names) for group, names in found.items()}

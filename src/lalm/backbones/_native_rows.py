@@ -1,0 +1,148 @@
+"""Rows and batches of models of one `transformers` class: prompts in the family's own chat template, padded on the left.
+
+Shapes: B rows, L positions. Left padding, as all these families publish for generation: a row's answer then ends at the
+last position of the batch, in training as in use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lalm.backbones._family import Family
+from lalm.errors import DataError, ModelError
+
+IGNORE = -100
+_MARK = "lalm-answer-mark"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One example as tokens, the audio placeholders among `prompt`; `answer` ends with the end of turn.
+
+    `audio` is the recording that the placeholders stand for and `num_samples` what is heard of it, at 16 kHz.
+    """
+
+    prompt: tuple[int, ...]
+    answer: tuple[int, ...]
+    audio: Path | None = None
+    num_samples: int = 0
+
+    @property
+    def length(self) -> int:
+        """Positions of the language model."""
+        return len(self.prompt) + len(self.answer)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """`input_ids` and `labels` [B, L] (labels IGNORE but on answers), `attention_mask` [B, L]; `features` of the clips.
+
+    Of the rows the first `num_rows` are examples; one more may stand there to be heard and not to be learned.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    labels: Tensor
+    features: Mapping[str, Tensor]
+    num_rows: int
+    placeholder: int
+
+    @property
+    def position_ids(self) -> Tensor:
+        """[B, L]: every row counts from its own first token."""
+        return (self.attention_mask.cumsum(dim=1) - 1).clamp(min=0)
+
+    def decoded_prompts(self, tokenizer: Any) -> list[str]:
+        """What stands before the answers, in words; a recording stands as `[audio]`."""
+        return [self._prompt(tokenizer, index) for index in range(self.num_rows)]
+
+    def decoded_labels(self, tokenizer: Any) -> list[str]:
+        """What the loss is taken on, in words."""
+        return [tokenizer.decode(row[row != IGNORE].tolist()) for row in self.labels[: self.num_rows]]
+
+    def _prompt(self, tokenizer: Any, index: int) -> str:
+        shown = (self.attention_mask[index] == 1) & (self.labels[index] == IGNORE)
+        ids = self.input_ids[index][shown].tolist()
+        if self.placeholder not in ids:
+            return str(tokenizer.decode(ids))
+        first, after = ids.index(self.placeholder), len(ids) - ids[::-1].index(self.placeholder)
+        return f"{tokenizer.decode(ids[:first])}[audio]{tokenizer.decode(ids[after:])}"
+
+
+class Prompts:
+    """Examples to tokens, in the family's chat template. Raises ModelError if the template or the tokenizer cannot be used."""
+
+    def __init__(self, family: Family, processor: Any, eos_ids: Sequence[int]) -> None:
+        self._family, self._tokenizer = family, processor.tokenizer
+        self._template = (
+            family.chat_template or getattr(processor, "chat_template", None) or self._tokenizer.chat_template
+        )
+        if self._template is None:
+            raise ModelError(
+                f"This {family.name} model has no chat template beside its tokenizer; prompts cannot be made."
+            )
+        self.placeholder = int(self._tokenizer.convert_tokens_to_ids(processor.audio_token))
+        self.end_of_turn = self._find_end_of_turn(eos_ids)
+        self.eos_ids = sorted({self.end_of_turn, *eos_ids})
+        self.padding = next(
+            one for one in (self._tokenizer.pad_token_id, self.end_of_turn) if one not in (None, self.placeholder)
+        )
+
+    def prompt(self, instruction: str, text: str | None) -> list[int]:
+        """Tokens up to the answer; a recording (`text` None) is one placeholder. Raises DataError for text that holds one."""
+        ids = self._ids(self._render(self._family.messages(instruction, text), True))
+        if ids.count(self.placeholder) == (text is None):
+            return ids
+        word = self._tokenizer.convert_ids_to_tokens(self.placeholder)
+        if text is None and word not in instruction:
+            raise ModelError(f"The chat template of this {self._family.name} model leaves the recording out.")
+        raise DataError(f"its words hold {word}, with which this model marks audio.")
+
+    def answer(self, text: str) -> tuple[int, ...]:
+        """Tokens of the answer and the end of turn."""
+        return (*self._tokenizer(text, add_special_tokens=False)["input_ids"], self.end_of_turn)
+
+    def _render(self, messages: list[dict[str, Any]], add_generation_prompt: bool) -> str:
+        return str(
+            self._tokenizer.apply_chat_template(
+                messages, chat_template=self._template, tokenize=False, add_generation_prompt=add_generation_prompt
+            )
+        )
+
+    def _ids(self, text: str) -> list[int]:
+        # as transformers' processors do: a template that writes the first token itself gets no second one
+        bos = self._tokenizer.bos_token
+        return list(self._tokenizer(text, add_special_tokens=not (bos and text.startswith(bos)))["input_ids"])
+
+    def _find_end_of_turn(self, eos_ids: Sequence[int]) -> int:
+        """What the template writes after an answer, if it is a special token; else the model's own end of sequence."""
+        messages = self._family.messages("", "")
+        whole = self._render([*messages, {"role": "assistant", "content": _MARK}], False)
+        tail = self._tokenizer(whole.rpartition(_MARK)[2], add_special_tokens=False)["input_ids"]
+        if _MARK in whole and tail and tail[0] in self._tokenizer.added_tokens_decoder:
+            return int(tail[0])
+        end = self._tokenizer.eos_token_id if self._tokenizer.eos_token_id is not None else next(iter(eos_ids), None)
+        if end is None:
+            raise ModelError(f"This {self._family.name} model names no end of turn; its answers could not end.")
+        return int(end)
+
+
+def collate(rows: Sequence[Row], with_answers: bool, padding: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Tokens, mask and labels [B, L] of rows, padded on the left."""
+    whole = [row.prompt + (row.answer if with_answers else ()) for row in rows]
+    length = max(map(len, whole))
+    ids = torch.full((len(rows), length), padding, dtype=torch.long)
+    mask = torch.zeros(len(rows), length, dtype=torch.long)
+    labels = torch.full((len(rows), length), IGNORE, dtype=torch.long)
+    for index, (row, tokens) in enumerate(zip(rows, whole, strict=True)):
+        ids[index, length - len(tokens) :] = torch.tensor(tokens)
+        mask[index, length - len(tokens) :] = 1
+        if with_answers:
+            labels[index, length - len(row.answer) :] = torch.tensor(row.answer)
+    return ids, mask, labels
