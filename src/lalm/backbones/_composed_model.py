@@ -141,6 +141,13 @@ class ComposedModel:
         """Hash of a row's pieces: tokens, prepared audio, answer."""
         return self.row(example).key
 
+    def audio_positions(self, examples: Sequence[Example]) -> tuple[int, int]:
+        """Positions that the rows' lengths hold for their recordings, and vectors that the connector makes of them."""
+        items = [row.audio for row in map(self.row, examples) if row.audio is not None]
+        with torch.no_grad():
+            vectors = int(self.module.connector(items)[1].sum()) if items else 0
+        return sum(self.module.connector.num_vectors(item) for item in items), vectors
+
     def heard(self, examples: Sequence[Example]) -> list[str | None]:
         """What the connector heard, in words; None for text rows and for connectors without words."""
         transcripts = getattr(self.module.connector, "transcripts", None)

@@ -22,8 +22,9 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-from lalm.backbones import _stack
+from lalm.backbones import _language, _stack
 from lalm.backbones._encoder import AudioEncoder
+from lalm.backbones._waveform_encoder import WaveformEncoder
 from lalm.models.key_values import with_cache
 
 IGNORE = -100
@@ -69,11 +70,11 @@ class Batch:
 class ComposedModule(nn.Module):
     """The parts, and the forward pass that every use shares."""
 
-    audio_encoder: Any  # AudioEncoder | None
+    audio_encoder: Any  # AudioEncoder | WaveformEncoder | None
     connector: Any  # contracts.ConnectorModule
     llm: Any
 
-    def __init__(self, encoder: AudioEncoder | None, connector: nn.Module, llm: nn.Module) -> None:
+    def __init__(self, encoder: AudioEncoder | WaveformEncoder | None, connector: nn.Module, llm: nn.Module) -> None:
         super().__init__()
         self.audio_encoder = encoder
         self.connector = connector
@@ -97,6 +98,16 @@ class ComposedModule(nn.Module):
     @property
     def device(self) -> torch.device:
         return next(self.llm.parameters()).device
+
+    @property
+    def body(self) -> Any:
+        """The language model without its output layer."""
+        return self.llm.base_model
+
+    @property
+    def shares_beginnings(self) -> bool:
+        """Whether what rows have in common at their beginning can be computed once."""
+        return _language.sees_everything(self.llm.config)
 
     def embed(self, rows: Sequence[Row], with_answers: bool) -> tuple[Tensor, Tensor, Tensor]:
         """Embeddings [B, L, D], mask [B, L] (True = real) and labels [B, L] (IGNORE but on answers), padded right."""
@@ -149,7 +160,7 @@ class ComposedModule(nn.Module):
             return None
         ids = torch.tensor([list(prefix)], dtype=torch.long, device=self.device)
         once = DynamicCache(config=self.llm.config)
-        self.llm.model(input_ids=ids, **with_cache(self.llm.model, once))
+        self.body(input_ids=ids, **with_cache(self.body, once))
         layers: list[Any] = list(once.layers)
         return DynamicCache(
             [(one.keys.expand(num_rows, -1, -1, -1), one.values.expand(num_rows, -1, -1, -1)) for one in layers],
@@ -161,12 +172,16 @@ class ComposedModule(nn.Module):
         num_rows, length = mask.shape
         seen = torch.ones(num_rows, start, dtype=torch.bool, device=mask.device)
         positions = torch.arange(start, start + length, device=mask.device).expand(num_rows, -1)
-        return self.llm.model(
+        return self.body(
             inputs_embeds=embeddings,
             attention_mask=torch.cat([seen, mask], dim=1).long(),
             position_ids=positions,
-            **with_cache(self.llm.model, cache),
+            **with_cache(self.body, cache),
         ).last_hidden_state
+
+    def logits(self, states: Tensor) -> Tensor:
+        """Logits [..., vocabulary] of last hidden states [..., D]."""
+        return _language.logits(self.llm, states)
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Summed negative log-likelihood of each row's answer [B] and its number of answer tokens [B]."""
@@ -183,7 +198,7 @@ class ComposedModule(nn.Module):
                 states = self.hidden(embeddings, mask, cache, len(batch.prefix))
         targets = labels[:, 1:]
         chosen = targets != IGNORE
-        logits = self.llm.lm_head(states[:, :-1][chosen])
+        logits = self.logits(states[:, :-1][chosen])
         token_nll = nn.functional.cross_entropy(logits.float(), targets[chosen], reduction="none")
         row_of_token = chosen.nonzero()[:, 0]
         nll = torch.zeros(len(batch.rows), device=token_nll.device).index_add(0, row_of_token, token_nll)

@@ -13,8 +13,8 @@ from pydantic import Field
 
 from lalm.config import PluginChoice
 from lalm.data.cache import PreparedCache
-from lalm.plugins import PluginConfig, configure
-from lalm.plugins import load as load_plugin
+from lalm.models import parts
+from lalm.plugins import PluginConfig
 from lalm.rundir import read_json
 
 if TYPE_CHECKING:
@@ -35,8 +35,7 @@ class Config(PluginConfig):
 
 def load(cfg: Config) -> ComposedModel:
     """The model with the connector of `cfg`. Raises ModelError if the weights cannot be had."""
-    from lalm.backbones._composed_model import ComposedModel
-    from lalm.backbones._encoder import AudioEncoder
+    from lalm.backbones._assemble import assemble
     from lalm.backbones._tiny import tiny_model
     from lalm.models import smol
     from lalm.models.fetch import lalm_home
@@ -44,21 +43,11 @@ def load(cfg: Config) -> ComposedModel:
     if cfg.tiny:
         return tiny_model(cfg.connector, cfg.seed)
     folder = smol.smol_folder()
-    whisper = smol.load_speech(folder)
-    llm = smol.load_language_model(folder)
-    module = load_plugin("connectors", cfg.connector.name)
-    options = configure(module, cfg.connector.options, "backbone.connector")
-    connector = module.build(whisper.config.d_model, llm.config.hidden_size, options)
-    taps = getattr(connector, "taps", None)
-    encoder = AudioEncoder(whisper.model.encoder, smol.load_feature_extractor(folder), taps)
-    if hasattr(connector, "bind_speech"):
-        connector.bind_speech(whisper, smol.load_speech_tokenizer(folder))
-    return ComposedModel(
-        encoder,
-        connector,
-        llm,
-        smol.load_tokenizer(folder),
-        identity=identity(folder, cfg),
+    return assemble(
+        parts.find(str(folder / "speech")),
+        parts.find(str(folder / "language_model")),
+        cfg.connector,
+        identity=lambda encoder, llm: identity(folder, cfg),
         cache=PreparedCache(lalm_home() / "cache" / "heard"),
     )
 

@@ -18,13 +18,14 @@ import json
 import os
 import shutil
 import sys
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lalm.errors import ModelError
+from lalm.models import parts
 from lalm.models.fetch import Fetched, fetch, lalm_home, pinned
+from lalm.models.parts import quiet_libraries
 
 if TYPE_CHECKING:
     from transformers import (
@@ -72,7 +73,7 @@ def _make(folder: Path, problem: str) -> None:
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     say("converting to safetensors")
-    with _quiet_libraries():
+    with quiet_libraries():
         _save_speech(fetched["whisper-base"], part / "speech")
         _save_language_model(fetched["smollm2-135m-instruct"], part / "language_model")
         _write_marker(part, fetched)
@@ -193,45 +194,18 @@ def _disk_errors(folder: Path) -> Iterator[None]:
         ) from error
 
 
-@contextlib.contextmanager
-def _quiet_libraries() -> Iterator[None]:
-    from transformers.utils import logging
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
-
-
 def load_speech(folder: Path) -> WhisperForConditionalGeneration:
     """Whisper base with its decoder, float32, in evaluation mode; `.model.encoder` is the audio encoder."""
-    import torch
     from transformers import WhisperForConditionalGeneration
 
-    with _quiet_libraries():
-        model = WhisperForConditionalGeneration.from_pretrained(
-            folder / "speech", local_files_only=True, use_safetensors=True, dtype=torch.float32
-        )
-    return model.eval()
+    return parts.load_weights(WhisperForConditionalGeneration, parts.find(str(folder / "speech")))
 
 
 def load_language_model(folder: Path) -> PreTrainedModel:
     """SmolLM2-135M-Instruct, float32, in evaluation mode; input and output embeddings are one tensor."""
-    import torch
     from transformers import AutoModelForCausalLM
 
-    with _quiet_libraries():
-        model = AutoModelForCausalLM.from_pretrained(
-            folder / "language_model", local_files_only=True, use_safetensors=True, dtype=torch.float32
-        )
-    return model.eval()
+    return parts.load_weights(AutoModelForCausalLM, parts.find(str(folder / "language_model")))
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
