@@ -21,6 +21,7 @@ BUILT_IN = [(kind, name) for kind in plugins.CONTRACTS for name in plugins.names
 # What a person writes: the signatures are those of contracts.py.
 BODIES = {
     "corpora": "def read(root, split, cfg):\n    return []\n\ndef make_tiny(root, seed):\n    pass\n",
+    "formats": "def read(source, into, cfg):\n    return []\n\ndef write(rows, out, cfg):\n    return 0\n",
     "tasks": "def examples(item, cfg, rng):\n    return []\n",
     "synth": "def voices(language, cfg):\n    return []\n\ndef speak(text, voice, language, cfg):\n    raise NotImplementedError\n",
     "select": "def choose(candidates, budget, cfg):\n    return []\n",
@@ -33,6 +34,7 @@ BODIES = {
 }
 PROTOCOLS = {
     "corpora": contracts.Corpus,
+    "formats": contracts.Format,
     "tasks": contracts.Task,
     "synth": contracts.SynthEngine,
     "select": contracts.Selector,

@@ -15,6 +15,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from lalm import cli_data
+
 
 class _Parser(argparse.ArgumentParser):
     """Answers a mistyped command or option with the nearest one, in one line, exit code 2; guesses no abbreviation."""
@@ -25,7 +27,7 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         known = [str(one) for action in self._actions for one in (*action.option_strings, *(action.choices or ()))]
         message = message.split(" (choose from ")[0]
-        wrong = [word.strip("'\",:").split("=")[0] for word in message.split()]
+        wrong = [word.strip("'\",:").split("=")[0] for word in message.rpartition(": ")[2].split()]
         hints = [near for word in wrong for near in difflib.get_close_matches(word, known, n=1, cutoff=0.6)]
         hint = next((f" Did you mean '{near}'?" for near in hints if near not in wrong), "")
         self.exit(2, f"{self.prog}: {message}.{hint} See {self.prog} --help\n")
@@ -49,6 +51,8 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
     add.add_argument("--text", type=Path, required=True, help="labelled sentences: CSV, TSV or JSON lines")
     add.add_argument("--audio", type=Path, help="folder of recordings")
     add.add_argument("--out", type=Path, default=Path("."), help="folder to write recipe.yaml and manifest.jsonl to")
+
+    cli_data.add_data(commands, _Parser)
 
     add = command("train", _train, "train one recipe into a run folder")
     add.add_argument("recipe", type=Path)
@@ -206,8 +210,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser, commands = _parsers()
     words = list(sys.argv[1:] if argv is None else argv)
     if words and words[0] in commands:
+        parser, words = commands[words[0]], words[1:]
+        inner = cli_data.commands_of(parser)
+        if inner and (not words or words[0] not in inner):
+            parser.parse_args(words)  # help, or what is wrong with the name of the inner command
+        if inner:
+            parser, words = inner[words[0]], words[1:]
         # options and positional arguments in any order, and an unknown option answered by the command's own parser
-        args = commands[words[0]].parse_intermixed_args(words[1:])
+        args = parser.parse_intermixed_args(words)
         return _guarded(args.run, args)
     if parser.parse_args(words).version:
         from lalm import __version__

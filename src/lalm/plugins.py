@@ -22,6 +22,7 @@ from lalm.errors import ConfigError, UserError, nearest
 # kind -> the functions (or constants) that its contract asks for; the signatures stand in `contracts.py`
 CONTRACTS: dict[str, tuple[str, ...]] = {
     "corpora": ("read", "make_tiny"),
+    "formats": ("read", "write"),
     "tasks": ("examples",),
     "synth": ("voices", "speak"),
     "select": ("choose",),

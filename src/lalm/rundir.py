@@ -57,7 +57,10 @@ def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
     count = 0
     with atomic(path) as stream:
         for row in rows:
-            stream.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
+            try:
+                stream.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
+            except ValueError as error:  # NaN and infinity are no JSON, half a character (a lone surrogate) is no UTF-8
+                raise UserError(f"{path}: row {count + 1} cannot be written ({error}).") from None
             count += 1
     return count
 

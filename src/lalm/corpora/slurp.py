@@ -53,7 +53,7 @@ def read(root: Path, split: str, cfg: Config) -> Iterator[Utterance]:
     rows: list[Utterance] = []
     for number, value in json_lines(path, problems):
         try:
-            rows += _rows(root, value, split, cfg)
+            rows += rows_of(root, value, split, cfg)
         except (KeyError, TypeError, IndexError, AttributeError) as error:
             problems.append(f"{path}, line {number}: not a SLURP row ({type(error).__name__}: {error}).")
         except DataError as error:
@@ -67,12 +67,15 @@ def read(root: Path, split: str, cfg: Config) -> Iterator[Utterance]:
     yield from with_durations(rows, path)
 
 
-def _rows(root: Path, value: dict[str, Any], split: Any, cfg: Config) -> list[Utterance]:
+def rows_of(root: Path, value: dict[str, Any], split: Any, cfg: Config) -> list[Utterance]:
+    """The sentence of a parsed line and the recordings that are wanted of it. Raises what a malformed line raises."""
     for field in ("sentence", "intent", "scenario", "action"):
         if not isinstance(value[field], str):
             raise DataError(f"field '{field}' is {value[field]!r}, a string is needed.")
     words = [token["surface"].lower() for token in value["tokens"]]
     slots = tuple(Slot(e["type"], " ".join(words[i] for i in e["span"])) for e in value["entities"])
+    if not all(isinstance(slot.type, str) for slot in slots):
+        raise DataError(f"field 'entities' is {value['entities']!r}, strings as types are needed.")
     meta = {"scenario": value["scenario"], "action": value["action"], "slurp_id": value["slurp_id"]}
     frame = Frame(value["intent"], slots)
     base = Utterance(

@@ -41,7 +41,7 @@ class Columns:
 
 def guess_columns(names: Sequence[str], rows: Rows, guess_intent: bool = True) -> Columns:
     """The columns of a table. `guess_intent` False: an intent is taken by its column's name alone."""
-    found = _by_name(names)
+    found = by_name(names)
     why: dict[str, str] = {}
     slot_types = {name: kind for name in names if name not in found.values() and (kind := _prefixed(name))}
 
@@ -62,7 +62,8 @@ def guess_columns(names: Sequence[str], rows: Rows, guess_intent: bool = True) -
     return Columns(found, slot_types, why, tuple(free()))
 
 
-def _by_name(names: Sequence[str]) -> dict[str, str]:
+def by_name(names: Sequence[str]) -> dict[str, str]:
+    """What a column is for -> its name, of columns that are called as is usual."""
     plain = {re.sub(r"[\W_]+", "", name).lower(): name for name in reversed(names)}
     found: dict[str, str] = {}
     for use, synonyms in _NAMES.items():

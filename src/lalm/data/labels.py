@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
-from lalm.records import Frame
+from lalm.data.slots import parse_slots
+from lalm.records import Frame, Slot
 
 
 def answer_text(frame: Frame) -> str:
@@ -16,3 +18,31 @@ def answer_text(frame: Frame) -> str:
     return json.dumps(
         {"intent": frame.intent, "slots": [{slot.type: slot.value} for slot in frame.slots]}, ensure_ascii=False
     )
+
+
+def read_answer(text: str) -> Frame | None:
+    """The frame of an answer that is one JSON object with an intent or slots, else None.
+
+    Besides the layout of `answer_text`, `scenario`, `action` and `entities` are read, which SLURP's users teach.
+    """
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(value, dict):
+        return None
+    try:
+        if isinstance(value.get("scenario"), str) and isinstance(value.get("action"), str):
+            return Frame(f"{value['scenario']}_{value['action']}", _entities(value.get("entities")))
+        intent = value.get("intent")
+        if not {"intent", "slots"} & set(value) or not (intent is None or isinstance(intent, str)):
+            return None
+        return Frame(intent, parse_slots(value.get("slots")))
+    except ValueError:
+        return None
+
+
+def _entities(value: Any) -> tuple[Slot, ...]:
+    if isinstance(value, list) and all(isinstance(one, dict) and {"type", "filler"} <= set(one) for one in value):
+        value = [{"type": one["type"], "value": one["filler"]} for one in value]
+    return parse_slots(value)

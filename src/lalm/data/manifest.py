@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from lalm.errors import DataError, many
+from lalm.data.problems import Problems
+from lalm.errors import DataError
 from lalm.records import Frame, Slot, Utterance
 from lalm.rundir import write_jsonl
 
@@ -19,22 +20,25 @@ _SOURCES = ("recorded", "synthetic", "text")
 
 def read_manifest(path: Path, allow_outside: bool = False) -> list[Utterance]:
     """All rows. Raises DataError that lists every bad row with file, line, field, value and what would be right."""
-    rows: list[Utterance] = []
-    problems: list[str] = []
+    return list(stream_manifest(path, allow_outside))
+
+
+def stream_manifest(path: Path, allow_outside: bool = False) -> Iterator[Utterance]:
+    """The good rows, one by one; DataError as `read_manifest` raises it comes after the last of them."""
+    problems = Problems()
     first_line: dict[str, int] = {}
     for number, value in json_lines(path, problems):
         where = f"{path}, line {number}"
         row, found = parse_row(value, path.parent, allow_outside)
-        problems += [f"{where}: {problem}" for problem in found]
+        for problem in found:
+            problems.append(f"{where}: {problem}")
         if row is None:
             continue
         if row.id in first_line:
             problems.append(f"{where}: id {row.id!r} stands on line {first_line[row.id]} already; ids must differ.")
         first_line.setdefault(row.id, number)
-        rows.append(row)
-    if problems:
-        raise DataError(f"{path}: {many(len(problems), 'problem')}.", problems)
-    return rows
+        yield row
+    problems.check(path)
 
 
 def json_lines(path: Path, problems: list[str]) -> Iterator[tuple[int, Any]]:
@@ -45,9 +49,11 @@ def json_lines(path: Path, problems: list[str]) -> Iterator[tuple[int, Any]]:
                 if not raw.strip():
                     continue
                 try:
-                    yield number, json.loads(raw)
+                    value = json.loads(raw)
                 except (ValueError, RecursionError) as error:
                     problems.append(f"{path}, line {number}: is not one JSON object ({error}).")
+                else:
+                    yield number, value
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}).") from None
 
@@ -63,7 +69,7 @@ def parse_row(value: Any, folder: Path, allow_outside: bool) -> tuple[Utterance 
         if got is not None and not isinstance(got, str):
             problems.append(f"field '{field}' is {_shown(got)}, a string is needed.")
             return default
-        if got is not None and any("\ud800" <= letter <= "\udfff" for letter in got):
+        if got is not None and not _whole(got):
             problems.append(f"field '{field}' is {_shown(got)}, which holds half a character (a lone surrogate).")
             return default
         return got
@@ -76,7 +82,7 @@ def parse_row(value: Any, folder: Path, allow_outside: bool) -> tuple[Utterance 
         return got
 
     identity = value.get("id")
-    if not isinstance(identity, str) or not identity:
+    if not isinstance(identity, str) or not identity or not _whole(identity):
         problems.append(f"field 'id' is {_shown(identity)}, a non-empty string is needed.")
     words, audio_name = text("text"), text("audio")
     audio = None
@@ -118,14 +124,19 @@ def parse_row(value: Any, folder: Path, allow_outside: bool) -> tuple[Utterance 
     )
 
 
-def resolve(folder: Path, name: str, allow_outside: bool) -> tuple[Path, str | None]:
-    """The path of a name in a data folder, and what is wrong with it: it must stay inside the folder."""
+def resolve(
+    folder: Path, name: str, allow_outside: bool, option: str = "data.allow_outside_paths: true"
+) -> tuple[Path, str | None]:
+    """The path of a name in a data folder, and what is wrong with it: it must stay inside the folder.
+
+    `option` is what allows it to leave, for the message.
+    """
     if "\0" in name:
         return folder, f"{_shown(name)} holds a zero byte; no file can be called that."
     path = folder / name
     inside = not Path(name).is_absolute() and ".." not in Path(name).parts
     if not inside and not allow_outside:
-        return path, f"{name!r} leaves the data folder. Allowed only with data.allow_outside_paths: true."
+        return path, f"{name!r} leaves the data folder. Allowed only with {option}."
     return path, None
 
 
@@ -162,14 +173,19 @@ def _slots(value: Any, problems: list[str]) -> tuple[Slot, ...]:
         return ()
     slots = []
     for index, item in enumerate(value):
-        good = isinstance(item, dict) and isinstance(item.get("type"), str) and isinstance(item.get("value"), str)
-        if not good:
+        pair = [item.get("type"), item.get("value")] if isinstance(item, dict) else [None]
+        if not all(isinstance(part, str) and _whole(part) for part in pair):
             problems.append(
                 f"field 'slots[{index}]' is {_shown(item)}, an object with strings 'type' and 'value' is needed."
             )
             continue
         slots.append(Slot(item["type"], item["value"]))
     return tuple(slots)
+
+
+def _whole(text: str) -> bool:
+    """Whether no half of a character (a lone surrogate) is in it, which no file can hold."""
+    return text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def _kind(value: Any) -> str:

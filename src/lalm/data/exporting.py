@@ -1,0 +1,97 @@
+"""`lalm data export`: the rows of a manifest, of a recipe or of predictions in the files of another tool, streaming."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from lalm import plugins
+from lalm.config import load_recipe, override
+from lalm.data.manifest import json_lines, stream_manifest
+from lalm.data.pools import corpus_options
+from lalm.data.problems import Problems
+from lalm.errors import UserError, many
+from lalm.records import Frame, Utterance
+
+RECIPES = (".yaml", ".yml")
+
+
+def export_rows(
+    name: str,
+    source: Path,
+    out: Path,
+    assignments: Sequence[str] = (),
+    split: str | None = None,
+    allow_outside: bool = False,
+) -> str:
+    """Write the rows of `source` to `out` in the format `name`; what was done.
+
+    `assignments` are the format's options (`key=value`). Raises UserError if `out` is there already, and DataError with
+    every row that is wrong or that the format cannot hold; nothing is left at `out` then.
+    """
+    module = plugins.load("formats", name)
+    cfg = plugins.configure(module, override({}, assignments), name)
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise UserError(f"--out {out} exists already and is not overwritten.")
+    rows = read_rows(source, allow_outside)
+    chosen = (row for row in rows if split is None or (row.split or "train") == split)
+    number = module.write((_whole_path(row) for row in chosen), Path(os.path.abspath(out)), cfg)
+    return f"Wrote {many(number, 'row')} of {source} to {out}."
+
+
+def _whole_path(row: Utterance) -> Utterance:
+    return row if row.audio is None else replace(row, audio=Path(os.path.abspath(row.audio)))
+
+
+def read_rows(source: Path, allow_outside: bool = False) -> Iterator[Utterance]:
+    """All rows of a manifest, a folder of manifests, a recipe's corpus, or a predictions file (what was answered).
+
+    DataError for rows that are wrong comes after the last good one.
+    """
+    if source.suffix.lower() in RECIPES:
+        data = load_recipe(source).data
+        corpus = plugins.load("corpora", data.corpus.name)
+        cfg = plugins.configure(corpus, corpus_options(data), "data.corpus")
+        yield from _splits(corpus, data.root, cfg)
+    elif source.is_dir():
+        corpus = plugins.load("corpora", "jsonl")
+        options = {"allow_outside_paths": allow_outside, "check_audio": False}
+        yield from _splits(corpus, source, corpus.Config(**options))
+    elif _holds_predictions(source):
+        yield from _predictions(source)
+    else:
+        yield from stream_manifest(source, allow_outside)
+
+
+def _splits(corpus: Any, root: Path, cfg: Any) -> Iterator[Utterance]:
+    for split in ("train", "dev", "test"):
+        for row in corpus.read(root, split, cfg):
+            yield replace(row, split=split)
+
+
+def _holds_predictions(path: Path) -> bool:
+    """Whether the first line of a file is an answered item."""
+    _, first = next(json_lines(path, []), (0, None))
+    return isinstance(first, dict) and "prediction" in first and "gold" in first
+
+
+def _predictions(path: Path) -> Iterator[Utterance]:
+    """What was answered as rows: text is what was heard (else what was said); no answer is an empty frame."""
+    problems = Problems()
+    for line, value in json_lines(path, problems):
+        try:
+            frame = Frame(None) if value["prediction"] is None else Frame.from_json(value["prediction"])
+            words = value.get("heard") or value.get("text")
+            audio = path.parent / value["audio"] if value.get("audio") else None
+            source = "recorded" if audio else "text"
+            yield Utterance(value["id"], words, audio, frame, source=source, meta={"prediction": True})  # type: ignore[arg-type]
+        except (KeyError, TypeError, AttributeError) as error:
+            problems.append(
+                f"{path}, line {line}: not a row of predictions ({type(error).__name__}: {error}): "
+                f"{json.dumps(value, ensure_ascii=False, default=str)[:60]}"
+            )
+    problems.check(path)
