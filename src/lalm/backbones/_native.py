@@ -25,15 +25,16 @@ from lalm.errors import ConfigError, DataError
 from lalm.models.parts import quiet_libraries
 from lalm.records import Example
 
-FIXED = ("embed_positions",)  # the class itself keeps them from learning
+FIXED = (
+    "embed_positions",
+    "audio_bos_eos_token",
+)  # the class keeps the first from learning and does not use the second
 
 
 class NativeModel:
     """`contracts.Model` of one `transformers` class.
 
-    `module` is the class as it is, `processor` its processor (with `tokenizer` and `feature_extractor`). `counts` says how
-    many recordings `max_audio_s` has cut so far. Where `always_hears` is set, a batch without a recording gets one row of
-    silence that is heard and not learned, so that every process of a distributed run uses the same weights in each step.
+    `module` is the class as it is, `processor` its processor (with `tokenizer` and `feature_extractor`).
     """
 
     def __init__(
@@ -49,7 +50,6 @@ class NativeModel:
         self.tokenizer = processor.tokenizer
         self.identity = dict(identity)
         self.peft: Any = None
-        self.always_hears = False
         self.longest_audio_s = family.longest_s(processor)
         self._max_audio_s = max_audio_s
         if max_audio_s is not None and self.longest_audio_s is not None and max_audio_s > self.longest_audio_s:
@@ -70,7 +70,7 @@ class NativeModel:
 
     @property
     def counts(self) -> dict[str, int]:
-        """What the options changed in the data."""
+        """What the options changed in the rows so far: recordings that `max_audio_s` cut."""
         return {} if self._max_audio_s is None else {"recordings_cut": len(self._cut)}
 
     def groups(self) -> dict[str, tuple[str, ...]]:
@@ -129,10 +129,8 @@ class NativeModel:
         """Rows padded on the left, and the features of their recordings. Raises DataError that names a row."""
         rows = [self.row(example) for example in examples]
         clips = [self._clip(example, row) for example, row in zip(examples, rows, strict=True) if row.audio is not None]
-        if self.always_hears and not clips:
-            rows, clips = [*rows, self._silent_row(examples[0])], [np.zeros(SAMPLE_RATE_HZ, np.float32)]
         ids, mask, labels = collate(rows, True, self._prompts.padding)
-        return Batch(ids, mask, labels, self._features(clips), len(examples), self._prompts.placeholder)
+        return Batch(ids, mask, labels, self._features(clips), self._prompts.placeholder)
 
     def _clip(self, example: Example, row: Row) -> np.ndarray:
         assert row.audio is not None
@@ -143,12 +141,6 @@ class NativeModel:
         if len(samples) < row.num_samples:
             raise DataError(f"Row '{example.id}': {row.audio}: has fewer samples than its header says.")
         return samples[: row.num_samples]
-
-    def _silent_row(self, example: Example) -> Row:
-        prompt = self._prompts.prompt(example.instruction, None)
-        where = prompt.index(self._prompts.placeholder)
-        number = self.family.num_placeholders(self.processor.feature_extractor, SAMPLE_RATE_HZ)
-        return Row((*prompt[:where], *[self._prompts.placeholder] * number, *prompt[where + 1 :]), ())
 
     def _features(self, clips: Sequence[np.ndarray]) -> Mapping[str, Tensor]:
         if not clips:
@@ -194,7 +186,7 @@ class NativeModel:
             ).logits
         token_nll = nn.functional.cross_entropy(logits.float(), targets[chosen], reduction="none")
         nll = torch.zeros(len(targets), device=token_nll.device).index_add(0, chosen.nonzero()[:, 0], token_nll)
-        return nll[: batch.num_rows], chosen.sum(dim=1)[: batch.num_rows]
+        return nll, chosen.sum(dim=1)
 
     @torch.inference_mode()
     def generate(self, examples: Sequence[Example], max_new_tokens: int, num_beams: int = 1) -> list[str]:

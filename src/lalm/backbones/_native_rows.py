@@ -41,16 +41,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Batch:
-    """`input_ids` and `labels` [B, L] (labels IGNORE but on answers), `attention_mask` [B, L]; `features` of the clips.
-
-    Of the rows the first `num_rows` are examples; one more may stand there to be heard and not to be learned.
-    """
+    """`input_ids` and `labels` [B, L] (labels IGNORE but on answers), `attention_mask` [B, L]; `features` of the clips."""
 
     input_ids: Tensor
     attention_mask: Tensor
     labels: Tensor
     features: Mapping[str, Tensor]
-    num_rows: int
     placeholder: int
 
     @property
@@ -60,11 +56,11 @@ class Batch:
 
     def decoded_prompts(self, tokenizer: Any) -> list[str]:
         """What stands before the answers, in words; a recording stands as `[audio]`."""
-        return [self._prompt(tokenizer, index) for index in range(self.num_rows)]
+        return [self._prompt(tokenizer, index) for index in range(len(self.labels))]
 
     def decoded_labels(self, tokenizer: Any) -> list[str]:
         """What the loss is taken on, in words."""
-        return [tokenizer.decode(row[row != IGNORE].tolist()) for row in self.labels[: self.num_rows]]
+        return [tokenizer.decode(row[row != IGNORE].tolist()) for row in self.labels]
 
     def _prompt(self, tokenizer: Any, index: int) -> str:
         shown = (self.attention_mask[index] == 1) & (self.labels[index] == IGNORE)

@@ -44,14 +44,47 @@ def tiny_text(vocab_size: int, **more: Any) -> dict[str, Any]:
     }
 
 
-def tiny_audio(**more: Any) -> dict[str, Any]:
-    """Settings of a Whisper-like encoder: two layers, width 24, the real number of mel bins and positions."""
-    return {
-        "num_mel_bins": 128,
-        "d_model": 24,
-        "encoder_layers": 2,
-        "encoder_attention_heads": 2,
-        "encoder_ffn_dim": 48,
-        "initializer_range": INIT_STD,
-        **more,
+WHISPER_NAMES = ("d_model", "encoder_layers", "encoder_attention_heads", "encoder_ffn_dim")
+
+
+def tiny_audio(names: Sequence[str] = WHISPER_NAMES) -> dict[str, Any]:
+    """Settings of a Whisper-like encoder: width 24, two layers, two heads; the real number of mel bins and positions.
+
+    `names` are what the family calls width, layers, heads and the width of its perceptrons.
+    """
+    sizes = dict(zip(names, (24, 2, 2, 48), strict=True))
+    return {"num_mel_bins": 128, "initializer_range": INIT_STD, **sizes}
+
+
+def tiny_tekken() -> Any:
+    """One token a byte behind the control tokens of Mistral's tokenizers, at their own numbers."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    control = [f"<SPECIAL_{number}>" for number in range(32)]
+    known = {
+        0: "<unk>",
+        1: "<s>",
+        2: "</s>",
+        3: "[INST]",
+        4: "[/INST]",
+        11: "<pad>",
+        24: "[AUDIO]",
+        25: "[BEGIN_AUDIO]",
     }
+    for number, name in known.items():
+        control[number] = name
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: index for index, token in enumerate([*control, *alphabet])}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<s>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        pad_token="<pad>",
+        extra_special_tokens=[name for name in control if name not in ("<s>", "</s>", "<unk>", "<pad>")],
+        padding_side="left",
+    )
