@@ -47,6 +47,15 @@ def load(path: Path, sample_rate_hz: int = 16_000) -> np.ndarray:
 
     Raises DataError for a file that is missing, empty, not audio, cut off, without samples, or with NaN or infinity.
     """
+    samples, rate = decode(path)
+    return mono(samples, rate, sample_rate_hz, str(path))
+
+
+def decode(path: Path) -> tuple[np.ndarray, int]:
+    """Samples float32 [num_samples, channels] as they are, NaN and all, and their rate in Hz.
+
+    Raises DataError for a file that is missing, empty, not audio, cut off or without samples.
+    """
     expected = info(path)
     try:
         samples, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
@@ -56,7 +65,7 @@ def load(path: Path, sample_rate_hz: int = 16_000) -> np.ndarray:
         raise DataError(
             f"{path}: is cut off: its header announces {expected.duration_s:.2f} s, {len(samples) / rate:.2f} s are there."
         )
-    return mono(samples, rate, sample_rate_hz, str(path))
+    return samples, rate
 
 
 def check(paths: Iterable[Path]) -> None:

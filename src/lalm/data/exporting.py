@@ -7,17 +7,14 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from lalm import plugins
-from lalm.config import load_recipe, override
+from lalm.config import override
 from lalm.data.manifest import json_lines, stream_manifest
-from lalm.data.pools import corpus_options
 from lalm.data.problems import Problems
+from lalm.data.sources import RECIPES, corpus_of, corpus_rows, manifests, recipe_data
 from lalm.errors import UserError, many
 from lalm.records import Frame, Utterance
-
-RECIPES = (".yaml", ".yml")
 
 
 def export_rows(
@@ -53,24 +50,14 @@ def read_rows(source: Path, allow_outside: bool = False) -> Iterator[Utterance]:
     DataError for rows that are wrong comes after the last good one.
     """
     if source.suffix.lower() in RECIPES:
-        data = load_recipe(source).data
-        corpus = plugins.load("corpora", data.corpus.name)
-        cfg = plugins.configure(corpus, corpus_options(data), "data.corpus")
-        yield from _splits(corpus, data.root, cfg)
-    elif source.is_dir():
-        corpus = plugins.load("corpora", "jsonl")
-        options = {"allow_outside_paths": allow_outside, "check_audio": False}
-        yield from _splits(corpus, source, corpus.Config(**options))
-    elif _holds_predictions(source):
+        data = recipe_data(source)
+        yield from corpus_rows(corpus_of(data)[0], data.root, corpus_of(data)[1])
+    elif not source.is_dir() and _holds_predictions(source):
         yield from _predictions(source)
     else:
-        yield from stream_manifest(source, allow_outside)
-
-
-def _splits(corpus: Any, root: Path, cfg: Any) -> Iterator[Utterance]:
-    for split in ("train", "dev", "test"):
-        for row in corpus.read(root, split, cfg):
-            yield replace(row, split=split)
+        for path, split in manifests(source):
+            for row in stream_manifest(path, allow_outside):
+                yield row if split is None else replace(row, split=split)
 
 
 def _holds_predictions(path: Path) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import IO, Any, Literal
+from typing import IO, Any
 
 from lalm import plugins
 from lalm.config import override
@@ -19,10 +19,9 @@ from lalm.data import audio
 from lalm.data.intake import Intake
 from lalm.data.manifest import row_to_json
 from lalm.data.ontology import write_ontology
+from lalm.data.sources import corpus_rows
 from lalm.errors import ConfigError, DataError, UserError, many, nearest
 from lalm.records import Utterance
-
-SPLITS: tuple[Literal["train", "dev", "test"], ...] = ("train", "dev", "test")
 
 
 def import_rows(
@@ -45,7 +44,7 @@ def import_rows(
     part = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=_parent(out)))
     try:
         into = Intake(part / "audio")
-        rows = module.read(source, into, cfg) if kind == "formats" else _corpus_rows(module, Path(source), cfg)
+        rows = module.read(source, into, cfg) if kind == "formats" else corpus_rows(module, Path(source), cfg)
         written = _Writer(part, out, into, copy_audio)
         with (part / "manifest.jsonl").open("w", encoding="utf-8") as stream:
             written.write(_without_end(rows, into), stream)
@@ -70,14 +69,6 @@ def _plugin(name: str) -> tuple[ModuleType, str]:
             return plugins.load(kind, name), kind
     known = [*plugins.names("formats"), *plugins.names("corpora")]
     raise ConfigError(f"Unknown format or corpus '{name}'.{nearest(name, known)}")
-
-
-def _corpus_rows(corpus: ModuleType, root: Path, cfg: Any) -> Iterator[Utterance]:
-    if not root.exists():
-        raise DataError(f"{root}: there is no such file or folder.")
-    for split in SPLITS:
-        for row in corpus.read(root, split, cfg):
-            yield row if row.split is not None else replace(row, split=split)
 
 
 def _without_end(rows: Iterable[Utterance], into: Intake) -> Iterator[Utterance]:

@@ -25,8 +25,10 @@ class Table:
     rows: tuple[tuple[int, dict[str, str]], ...]
 
 
-def read_table(path: Path, delimiter: str | None = None, quote: str | None = '"') -> Table:
+def read_table(path: Path, delimiter: str | None = None, quote: str | None = '"', allow_index: bool = False) -> Table:
     """The table of a file; `delimiter` None goes by the file's extension, `quote` None takes quotes as plain characters.
+
+    `allow_index`: the first column may be without a name, as pandas writes its index, and is passed over.
 
     A byte order mark and any kind of line end are fine, empty lines are passed over. Raises DataError for a file that
     cannot be read or is no text, a header with empty or doubled names, and rows that do not fit the header, all listed.
@@ -44,7 +46,7 @@ def read_table(path: Path, delimiter: str | None = None, quote: str | None = '"'
         rows = [(number, [cell.strip() for cell in cells]) for number, cells in _fitting(lines, path, header, problems)]
     except csv.Error as error:
         raise DataError(f"{path}: {_quote_problem(error)}") from None
-    problems += _header_problems(path, header, rows)
+    problems += _header_problems(path, header, rows, int(allow_index))
     if problems:
         raise DataError(f"{path}: {many(len(problems), 'problem')}.", problems)
     named = [(index, name) for index, name in enumerate(header) if name]
@@ -129,13 +131,13 @@ def _fitting(
         )
 
 
-def _header_problems(path: Path, header: list[str], rows: list[tuple[int, list[str]]]) -> list[str]:
+def _header_problems(path: Path, header: list[str], rows: list[tuple[int, list[str]]], first: int) -> list[str]:
     problems = []
     for name in sorted({name for name in header if name and header.count(name) > 1}):
         problems.append(f"{path}, line 1: the column '{name}' is named {header.count(name)} times; names must differ.")
     for index, name in enumerate(header):
         used = next((number for number, cells in rows if cells[index]), None)
-        if not name and used is not None:
+        if not name and used is not None and index >= first:
             problems.append(f"{path}, line 1: column {index + 1} has no name, and line {used} has a value in it.")
     return problems
 

@@ -25,10 +25,10 @@ from lalm.report.gain import Curves
 from lalm.report.words import Metric, metric, share
 
 # Okabe and Ito's palette, without its yellow; markers differ too, for print without colour
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#7A5195")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#7A5195")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-_CASCADE, _ORACLE, _INK, _GRID = "#333333", "#888888", "#222222", "#E3E6EA"
-_STYLE: dict[Any, Any] = {
+_CASCADE, _ORACLE, _INK, GRID = "#333333", "#888888", "#222222", "#E3E6EA"
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "path",
     "font.family": "DejaVu Sans",
     "font.size": 9.5,
@@ -61,13 +61,13 @@ def _axis(study: StudyFolder) -> _Axis:
 
 def colours(study: StudyFolder) -> dict[str, str]:
     """The colour of each scheme's curve, by its label."""
-    return {curve.label: _COLOURS[i % len(_COLOURS)] for i, curve in enumerate(study.cells)}
+    return {curve.label: COLOURS[i % len(COLOURS)] for i, curve in enumerate(study.cells)}
 
 
 def learning_curves(study: StudyFolder) -> str:
     """The primary metric against the number of recordings: schemes with intervals, references dashed, seeds as dots."""
     one = metric(study.primary, study.results.metrics)
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(6.0, 4.1), layout="constrained")
         axes = figure.add_subplot()
         _draw(axes, study, one, seeds=True)
@@ -75,7 +75,7 @@ def learning_curves(study: StudyFolder) -> str:
         axes.set_xlabel("recordings used (share of the pool)")
         columns = min(3, len(axes.get_legend_handles_labels()[0]))
         figure.legend(loc="outside upper left", ncols=columns, fontsize=9, handlelength=2.6, columnspacing=1.4)
-        return _svg(figure, "curves", f"{one.title} against the number of recordings, a line a scheme")
+        return svg(figure, "curves", f"{one.title} against the number of recordings, a line a scheme")
 
 
 def other_metrics(study: StudyFolder) -> str | None:
@@ -86,14 +86,14 @@ def other_metrics(study: StudyFolder) -> str | None:
         return None
     columns = min(2, len(shown))
     rows = -(-len(shown) // columns)
-    with matplotlib.rc_context({**_STYLE, "font.size": 8.5}):
+    with matplotlib.rc_context({**STYLE, "font.size": 8.5}):
         figure = Figure(figsize=(6.0, 2.1 * rows), layout="constrained")
         for index, one in enumerate(shown):
             axes = figure.add_subplot(rows, columns, index + 1)
             _draw(axes, study, one, seeds=False)
             better = "" if one.higher_is_better else "\nlower is better"
             axes.set_title(f"{one.title}, {one.unit}{better}", fontsize=8.5, loc="left")
-        return _svg(figure, "others", "the other metrics against the number of recordings")
+        return svg(figure, "others", "the other metrics against the number of recordings")
 
 
 def _has_values(study: StudyFolder, name: str) -> bool:
@@ -113,7 +113,7 @@ def _draw(axes: Axes, study: StudyFolder, one: Metric, seeds: bool) -> None:
     best = _oracle(study)
     if best is not None:
         _draw_reference(axes, best, one, _ORACLE, "-.", place)
-    axes.grid(axis="y", color=_GRID, linewidth=0.8)
+    axes.grid(axis="y", color=GRID, linewidth=0.8)
     _ticks(axes, study, place, small=not seeds)
     if one.scale == 100:
         low, high = axes.get_ylim()
@@ -206,7 +206,7 @@ def gain_curve(study: StudyFolder, curve: Curve, curves: Curves) -> str:
     largest = curves.largest
     inside = np.expm1(np.linspace(0, float(place(largest)), 80)) * place.smallest
     beyond = np.linspace(largest, largest * 1.5, 20)
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(6.0, 3.2), layout="constrained")
         axes = figure.add_subplot()
         for numbers, style, label in (
@@ -214,9 +214,9 @@ def gain_curve(study: StudyFolder, curve: Curve, curves: Curves) -> str:
             (beyond, "--", "beyond what was measured"),
         ):
             low, middle, high = one.scale * curves.band(numbers)
-            axes.plot(place(numbers), middle, color=_COLOURS[0], linestyle=style, linewidth=1.8, label=label)
+            axes.plot(place(numbers), middle, color=COLOURS[0], linestyle=style, linewidth=1.8, label=label)
             axes.fill_between(
-                place(numbers), low, high, color=_COLOURS[0], alpha=0.15 if style == "-" else 0.07, linewidth=0
+                place(numbers), low, high, color=COLOURS[0], alpha=0.15 if style == "-" else 0.07, linewidth=0
             )
         scored = _scored(curve.points, one)
         value, low, high = (np.array([row[i] for row in scored]) for i in (1, 2, 3))
@@ -224,13 +224,13 @@ def gain_curve(study: StudyFolder, curve: Curve, curves: Curves) -> str:
             place([point.num_speech for point, *_ in scored]), value, np.abs(np.stack([value - low, high - value])),
             fmt="o", color=_INK, markersize=5, elinewidth=1.2, capsize=2.5, label=f"measured: {curve.name}",
         )  # fmt: skip
-        axes.grid(axis="y", color=_GRID, linewidth=0.8)
+        axes.grid(axis="y", color=GRID, linewidth=0.8)
         _ticks(axes, study, place)
         axes.set_xlim(right=float(place(largest * 1.5)) * 1.02)
         axes.set_ylabel(f"{one.title}, {one.unit}")
         axes.set_xlabel("recordings used (share of the pool)")
         axes.legend(fontsize=9, loc="best")
-        return _svg(figure, "gain", f"{one.title} that more recordings would bring, with its uncertainty")
+        return svg(figure, "gain", f"{one.title} that more recordings would bring, with its uncertainty")
 
 
 def loss_curve(rows: Sequence[dict[str, Any]], name: str, title: str) -> str | None:
@@ -238,14 +238,14 @@ def loss_curve(rows: Sequence[dict[str, Any]], name: str, title: str) -> str | N
     lossy = [row for row in rows if "loss" in row]
     if not lossy:
         return None
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(6.0, 2.8), layout="constrained")
         axes = figure.add_subplot()
         for index, (key, label) in enumerate((("loss", "all rows"), ("loss/text", "text"), ("loss/speech", "speech"))):
             found = [(row["step"], row[key]) for row in lossy if key in row]
             if found:
                 x, y = zip(*found, strict=True)
-                axes.plot(x, y, color=_COLOURS[index], linewidth=1.6, label=label, marker=_MARKERS[index], markersize=3)
+                axes.plot(x, y, color=COLOURS[index], linewidth=1.6, label=label, marker=_MARKERS[index], markersize=3)
         for previous, row in pairwise(lossy):
             if row["stage"] != previous["stage"]:
                 axes.axvline(previous["step"], color="#8A9099", linewidth=0.8, linestyle=":")
@@ -259,14 +259,14 @@ def loss_curve(rows: Sequence[dict[str, Any]], name: str, title: str) -> str | N
         axes.set_yscale("log")
         for ticks in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
             ticks(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.grid(axis="y", color=_GRID, linewidth=0.8)
+        axes.grid(axis="y", color=GRID, linewidth=0.8)
         axes.set_xlabel("optimizer step")
         axes.set_ylabel("loss a token (log scale)")
         axes.legend(fontsize=9)
-        return _svg(figure, name, f"training loss of {title}")
+        return svg(figure, name, f"training loss of {title}")
 
 
-def _svg(figure: Figure, name: str, description: str) -> str:
+def svg(figure: Figure, name: str, description: str) -> str:
     """The figure as an `<svg>` element for an HTML page: no prolog, no metadata, no outside names, ids of its own."""
     stream = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": name}):

@@ -26,7 +26,8 @@ from lalm.report.words import duration, metric, recordings, share
 _TEMPLATES = Path(__file__).with_name("templates")
 
 
-def _render(template: str, **values: Any) -> str:
+def render(template: str, **values: Any) -> str:
+    """A page from its template and the style that all of them share."""
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -51,7 +52,7 @@ def study_page(study: StudyFolder, page: Path) -> str:
     cost = others.pop()
     examples, examples_note = shown_examples(study)
     drawn = more.curve is not None and more.curves is not None
-    return _render(
+    return render(
         "study.html.j2",
         title=study.results.title,
         question=study.results.question,
@@ -147,7 +148,7 @@ def run_page(runs: Sequence[RunFolder], page: Path) -> str:
     """The report of one or several runs."""
     infos = [run.info for run in runs]
     losses = [(run, figures.loss_curve(run.log, f"loss{number}", run.name)) for number, run in enumerate(runs)]
-    return _render(
+    return render(
         "runs.html.j2",
         title=runs[0].name if len(runs) == 1 else f"{len(runs)} runs",
         runs=[(run, link(page, run.root), _run_facts(run)) for run in runs],

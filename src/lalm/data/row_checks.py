@@ -1,0 +1,146 @@
+"""Checks that need one row alone: its label, its slots, its recording."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lalm.data import audio
+from lalm.data.ontology import Ontology
+from lalm.errors import DataError, nearest
+from lalm.records import Utterance
+
+WANTED_RATE_HZ = 16_000
+SHORTEST_S, LONGEST_S = 0.2, 30.0  # Whisper's encoder and its kin hear thirty seconds
+SILENT_DB = -50.0
+_CLIPPED_SHARE, _CLIPPED_RUN = 0.0005, 3
+_OTHER_ANSWERS = {"answers", "turns"}
+_NOT_WORDS = re.compile(r"[^\w]+")
+
+
+@dataclass(frozen=True)
+class Found:
+    """A problem of a row that is at hand: the check, the field, its value, and what is wrong."""
+
+    check: str
+    field: str
+    value: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Sound:
+    """What a recording's header says, and with decoding its peak in dB under full scale (None: nothing but zeros)."""
+
+    info: audio.AudioInfo
+    peak_db: float | None = None
+    decoded: bool = False
+
+
+def plain(text: str) -> str:
+    """Words alone: lower case, no punctuation, single blanks, so that two spellings of a sentence are one."""
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text)
+    return _NOT_WORDS.sub(" ", text.casefold()).strip()
+
+
+def check_label(row: Utterance, words: str, ontology: Ontology | None) -> Iterator[Found]:
+    """Is there a label, does the ontology allow it, are slots said in the sentence whose plain words are `words`."""
+    frame = row.frame
+    if frame.intent is None and not frame.slots and not _OTHER_ANSWERS & set(row.meta.get("extra", ())):
+        yield Found("label_missing", "intent", "null", "has neither an intent nor slots.")
+    if ontology is not None:
+        yield from _forbidden(row, ontology)
+    if not words:
+        return
+    joined = words.replace(" ", "")
+    for index, slot in enumerate(frame.slots):
+        value = plain(slot.value)
+        if value not in words and value.replace(" ", "") not in joined:
+            name = f"slots[{index}].value"
+            yield Found("slot_unsaid", name, slot.value, f"{slot.type} {slot.value!r} is not said in {row.text!r}.")
+
+
+def _forbidden(row: Utterance, ontology: Ontology) -> Iterator[Found]:
+    intent = row.frame.intent
+    if intent is not None and ontology.intents and intent not in ontology.intents:
+        hint = nearest(intent, ontology.intents)
+        yield Found("label_forbidden", "intent", intent, f"the ontology has no intent {intent!r}.{hint}")
+    for index, slot in enumerate(row.frame.slots):
+        known = ontology.slots.get(slot.type)
+        if known is None:
+            hint = nearest(slot.type, ontology.slots)
+            name = f"slots[{index}].type"
+            yield Found("label_forbidden", name, slot.type, f"the ontology has no slot type {slot.type!r}.{hint}")
+        elif not known.allows(slot.value):
+            name, hint = f"slots[{index}].value", nearest(slot.value, (*known.values, *known.synonyms))
+            yield Found(
+                "label_forbidden", name, slot.value, f"{slot.type} cannot be {slot.value!r}, its list is closed.{hint}"
+            )
+
+
+def check_sound(path: Path, stated_s: float | None, decode: bool) -> tuple[Sound | None, list[Found]]:
+    """What a recording is, and what is wrong with it alone."""
+    name = str(path)
+    if not path.is_file():
+        return None, [Found("audio_missing", "audio", name, f"{path}: there is no such file.")]
+    try:
+        info = audio.info(path)
+        samples = audio.decode(path)[0] if decode else None
+    except DataError as error:
+        return None, [Found("audio_unreadable", "audio", name, str(error))]
+    except OSError as error:
+        return None, [Found("audio_unreadable", "audio", name, f"{path}: cannot be read ({error.strerror}).")]
+    found = list(_header(path, info, stated_s))
+    if samples is None:
+        return Sound(info), found
+    bad = int((~np.isfinite(samples)).sum())
+    if bad:
+        message = f"{path}: holds NaN or infinite samples, {bad} of {samples.size}."
+        return Sound(info, None, True), [*found, Found("audio_nan", "audio", name, message)]
+    peak = float(np.abs(samples).max())
+    peak_db = 20 * float(np.log10(peak)) if peak > 0 else None
+    if peak_db is None or peak_db < SILENT_DB:
+        level = "holds nothing but zeros" if peak_db is None else f"peaks at {peak_db:.0f} dB"
+        found.append(Found("audio_silent", "audio", name, f"{path}: {level}; nothing is heard in it."))
+    share = clipped_share(samples, peak)
+    if share > _CLIPPED_SHARE:
+        message = f"{path}: {100 * share:.2g} % of its samples stand at the peak in runs; it was recorded too loud."
+        found.append(Found("audio_clipped", "audio", name, message))
+    return Sound(info, peak_db, True), found
+
+
+def clipped_share(samples: np.ndarray, peak: float) -> float:
+    """The share of samples [num_samples, channels] that stand at the peak, three and more in a row, where it is loud."""
+    if peak < 0.5:
+        return 0.0
+    count = 0
+    for channel in samples.T:
+        for sign in (1, -1):
+            high = np.concatenate(([0], (sign * channel >= 0.999 * peak).view(np.int8), [0]))
+            edges = np.flatnonzero(np.diff(high))
+            lengths = edges[1::2] - edges[::2]
+            count += int(lengths[lengths >= _CLIPPED_RUN].sum())
+    return count / samples.size
+
+
+def _header(path: Path, info: audio.AudioInfo, stated_s: float | None) -> Iterator[Found]:
+    seconds = info.duration_s
+    if stated_s is not None and abs(stated_s - seconds) > max(0.1, 0.02 * seconds):
+        message = f"is {stated_s:g}, the file lasts {seconds:.2f} s."
+        yield Found("duration_stated", "duration_s", f"{stated_s:g}", message)
+    if seconds < SHORTEST_S or seconds > LONGEST_S:
+        what = "nobody says a sentence so fast" if seconds < SHORTEST_S else "many encoders hear no more than 30 s"
+        yield Found("duration_odd", "audio", f"{seconds:.2f}", f"{path}: lasts {seconds:.2f} s; {what}.")
+    if info.sample_rate_hz < WANTED_RATE_HZ:
+        rate = info.sample_rate_hz
+        message = f"{path}: has {rate:,} Hz, so there is no sound above {rate // 2:,} Hz; models are used to {WANTED_RATE_HZ:,} Hz."
+        yield Found("sample_rate", "audio", str(rate), message)
+    if info.num_channels != 1:
+        message = f"{path}: has {info.num_channels} channels; their mean is used."
+        yield Found("channels", "audio", str(info.num_channels), message)
