@@ -2,7 +2,8 @@
 
     python -m lalm.connectors._lexicon_make ../shared/data/slurp/lm.txt src/lalm/connectors/weights/lexicon-en.json.gz
 
-Words and their frequencies: the 45,000 most frequent English words of `wordfreq` (data CC BY-SA 4.0). Pairs of words: the
+Words and their frequencies: the 80,000 most frequent English words of `wordfreq` (data CC BY-SA 4.0), the rarer half only
+if they can be spoken (a vowel is in them). Pairs of words: the
 sentences of SLURP's lm.txt (CC BY 4.0), pairs seen at least twice, with the start of a sentence as `<s>`. Natural logs.
 Pronunciations: the program espeak-ng, in the letters of `_phones.py`.
 """
@@ -23,7 +24,8 @@ from lalm.connectors._whisper_decoder import plain_words
 from lalm.errors import MissingExtraError
 from lalm.rundir import atomic
 
-NUM_WORDS = 45_000
+NUM_WORDS = 80_000
+NUM_COMMON = 45_000  # of these all are kept, abbreviations too
 MIN_COUNT = 2
 
 
@@ -35,7 +37,7 @@ def make_lexicon(sentences: Path, out: Path) -> None:
         raise MissingExtraError("wordfreq", "making a word list", "pip install wordfreq") from None
     words: dict[str, float] = {}
     for word in iter_wordlist("en"):
-        if re.fullmatch(r"[a-z]+('[a-z]+)?", word):
+        if re.fullmatch(r"[a-z]+('[a-z]+)?", word) and (len(words) < NUM_COMMON or re.search("[aeiouy]", word)):
             words[word] = round(math.log(word_frequency(word, "en")), 2)
         if len(words) == NUM_WORDS:
             break

@@ -7,6 +7,7 @@ seconds a plain greedy search over the unpadded frames is several times faster a
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -55,6 +56,11 @@ class WhisperDecoder:
             TRANSCRIBE,
             NO_TIMESTAMPS,
         ]
+
+    def save(self, folder: Path) -> None:
+        """Write Whisper as `bind_speech` was given it."""
+        self._whisper.save_pretrained(folder)  # type: ignore[operator]  # a model of transformers
+        self._tokenizer.save_pretrained(folder)
 
     @torch.inference_mode()
     def transcribe(self, frames: Tensor, frame_mask: Tensor) -> list[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -44,6 +45,11 @@ class CascadeConnector(nn.Module):
     def bind_speech(self, whisper: nn.Module, tokenizer: Any) -> None:
         """The whole of Whisper, for its decoder."""
         self._decoder = WhisperDecoder(whisper, tokenizer, self.cfg.language)
+
+    def save_speech(self, folder: Path) -> None:
+        """Write what `bind_speech` was given, for a folder that holds the whole model."""
+        assert self._decoder is not None, "bind_speech comes before save_speech"
+        self._decoder.save(folder)
 
     def prepare(self, frames: Tensor, frame_mask: Tensor) -> list[dict[str, np.ndarray]]:
         """Token ids of each item's transcript."""
