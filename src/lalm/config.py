@@ -80,6 +80,8 @@ class TrainSection(_Section):
     groups: tuple[str, ...] = Field(("llm.attention", "llm.mlp"), description="groups that are trained")
     seed: int = Field(0, description="seed of initialisation, order and dropout")
     bf16: bool | None = Field(None, description="train in bfloat16 (none: where the machine computes in it natively)")
+    gradient_checkpointing: bool = Field(False, description="compute layers again instead of keeping what they made")
+    load_in_4bit: bool = Field(False, description="keep the frozen language model in four bits (bitsandbytes nf4)")
     save_steps: PositiveInt = Field(200, description="optimizer steps between checkpoints")
     save_total_limit: PositiveInt = Field(2, description="checkpoints kept, the best one apart")
     eval_steps: PositiveInt | None = Field(
@@ -103,6 +105,9 @@ class EvaluateSection(_Section):
     num_beams: PositiveInt = Field(1, description="1 is greedy")
     max_new_tokens: PositiveInt = Field(160, description="longest answer, in tokens")
     per_device_eval_batch_size: PositiveInt = Field(32, description="rows generated at once")
+    bf16: bool = Field(
+        False, description="answer in bfloat16: faster, and an answer may depend on the rows that are answered beside it"
+    )
     num_resamples: PositiveInt = Field(1000, description="bootstrap resamples of an interval")
 
 

@@ -28,6 +28,8 @@ def predict_rows(
     model: Model, examples: Sequence[Example], cfg: EvaluateSection, quiet: bool = False
 ) -> list[dict[str, Any]]:
     """One predictions row (docs/formats.md) an example, in order. Rows of like length are generated together."""
+    from lalm.models.half import bfloat16_answers  # torch is not needed to read this module
+
     size = cfg.per_device_eval_batch_size
     order = sorted(range(len(examples)), key=lambda i: model.num_tokens(examples[i]))
     rows: dict[int, dict[str, Any]] = {}
@@ -35,7 +37,8 @@ def predict_rows(
     for start in range(0, len(order), size):
         chunk = order[start : start + size]
         begun = time.monotonic()
-        answers = model.generate([examples[i] for i in chunk], cfg.max_new_tokens, cfg.num_beams)
+        with bfloat16_answers(model, cfg.bf16):
+            answers = model.generate([examples[i] for i in chunk], cfg.max_new_tokens, cfg.num_beams)
         latency_s = (time.monotonic() - begun) / len(chunk)
         for index, raw in zip(chunk, answers, strict=True):
             rows[index] = prediction_row(examples[index], raw, latency_s)

@@ -1,0 +1,38 @@
+"""Linear weights in bfloat16 while answers are generated: half the memory traffic, and twice the speed on a CPU that has it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from lalm.contracts import Model
+from lalm.errors import ConfigError
+
+
+@contextlib.contextmanager
+def bfloat16_answers(model: Model, enabled: bool) -> Iterator[None]:
+    """Inside, the language model's linear layers hold and compute bfloat16; afterwards all is as before.
+
+    Tied embeddings, and what hears, stay as they are. Raises ConfigError where the machine only emulates bfloat16.
+    """
+    if not enabled:
+        yield
+        return
+    device = next(model.module.parameters()).device
+    if device.type == "cpu" and not torch.cpu._is_avx512_bf16_supported():
+        raise ConfigError("evaluate.bf16: this machine does not compute in bfloat16 natively. Leave it out.")
+    names = [name for group in ("llm.attention", "llm.mlp") for name in model.groups()[group]]
+    parts = {id(part): part for name in names for part in model.module.get_submodule(name).modules()}
+    linears = [part for part in parts.values() if isinstance(part, nn.Linear)]
+    kept: list[tuple[nn.Linear, Tensor]] = [(linear, linear.weight.data) for linear in linears]
+    try:
+        for linear, weight in kept:
+            linear.weight.data = weight.to(torch.bfloat16)
+        with torch.autocast(device.type, torch.bfloat16):
+            yield
+    finally:
+        for linear, weight in kept:
+            linear.weight.data = weight
