@@ -178,10 +178,13 @@ def test_marks_of_real_sentences_are_their_entities(name):
         words = [token["surface"] for token in value["tokens"]]
         spans = [(entity["type"], "".join(words[i] for i in entity["span"]).lower()) for entity in value["entities"]]
         found = [(slot.type, slot.value.replace(" ", "").lower()) for slot in slots]
-        differing += found != spans or plain.lower().split() != value["sentence"].lower().split()
-        compared += 1
+        if (
+            plain.lower().split() == value["sentence"].lower().split()
+        ):  # in a few rows they are not, in the files themselves
+            differing += found != spans
+            compared += 1
     assert compared > 2000
-    assert differing <= 3  # whose sentence is another than the marked one, in the file itself
+    assert differing <= 1  # "robert," is one token, and the comma is not marked
 
 
 def test_the_corpora_are_imported(tmp_path, capsys):

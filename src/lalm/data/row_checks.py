@@ -122,7 +122,7 @@ def clipped_share(samples: np.ndarray, peak: float) -> float:
     count = 0
     for channel in samples.T:
         for sign in (1, -1):
-            high = np.concatenate(([0], (sign * channel >= 0.999 * peak).view(np.int8), [0]))
+            high = np.concatenate(([0], (sign * channel >= 0.9999 * peak).view(np.int8), [0]))
             edges = np.flatnonzero(np.diff(high))
             lengths = edges[1::2] - edges[::2]
             count += int(lengths[lengths >= _CLIPPED_RUN].sum())

@@ -9,11 +9,14 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 from lalm.data.findings import Findings
 from lalm.report.figures import COLOURS, GRID, STYLE, svg
 
 _BINS = 40
+_ALL = "#8A9099"
 _LABELS = 20  # intents and slot types that are drawn; the page says how many there are
 _LONGEST = 30  # characters of a name
 
@@ -44,17 +47,24 @@ def distributions(found: Findings) -> str | None:
             _histogram(axes, values)
             axes.set_title(title, fontsize=8.5, loc="left")
         figure.axes[0].set_ylabel("rows")
+        _legend(figure, found)
         return svg(figure, "distributions", "how long recordings and sentences are")
 
 
 def _histogram(axes: Axes, values: Mapping[str, Counter[float]]) -> None:
-    """Stacked by split; what is beyond the 99.5th percentile stands in the last bar."""
+    """Stacked by split; what is beyond the 99.5th percentile, or three times the 90th, stands in the last bar."""
     total: Counter[float] = Counter()
     for one in values.values():
         total.update(one)
     ordered = np.array(sorted(total))
     share = np.cumsum([total[value] for value in ordered]) / sum(total.values())
-    low, high = float(ordered[0]), float(ordered[min(int(np.searchsorted(share, 0.995)), len(ordered) - 1)])
+
+    def below(part: float) -> float:
+        return float(ordered[min(int(np.searchsorted(share, part)), len(ordered) - 1)])
+
+    low, high = float(ordered[0]), below(0.995)
+    if low >= 0:
+        high = min(high, 3 * below(0.9))
     whole = all(value == int(value) for value in total)
     step = max(1.0, np.ceil((high - low + 1) / _BINS)) if whole else max((high - low) / _BINS, 0.1)
     edges = np.arange(low - (step / 2 if whole else 0), high + step, step)
@@ -69,13 +79,19 @@ def _histogram(axes: Axes, values: Mapping[str, Counter[float]]) -> None:
         label=names,
     )
     axes.grid(axis="y", color=GRID, linewidth=0.8)
-    if len(names) > 1:
-        axes.legend(fontsize=8, handlelength=1.0)
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=whole))
+
+
+def _legend(figure: Figure, found: Findings) -> None:
+    """The colours of the splits, above the figure, where there are several."""
+    if len(found.splits) > 1:
+        patches = [Patch(color=_colour(name), label=name) for name in found.splits]
+        figure.legend(handles=patches, loc="outside upper right", ncols=3, fontsize=8.5, handlelength=1.0)
 
 
 def _colour(name: str) -> str:
     order = ("train", "dev", "test")
-    return COLOURS[order.index(name)] if name in order else COLOURS[0]
+    return COLOURS[order.index(name)] if name in order else _ALL
 
 
 def labels(found: Findings) -> str | None:
@@ -94,6 +110,7 @@ def labels(found: Findings) -> str | None:
             axes.set_title(
                 f"{title}: {f'the first {_LABELS} of ' if number > _LABELS else ''}{number}", fontsize=8.5, loc="left"
             )
+        _legend(figure, found)
         return svg(figure, "labels", "how often intents and slot types stand in rows")
 
 
@@ -118,4 +135,3 @@ def _bars(axes: Axes, values: Mapping[str, Counter[str]], longest: int) -> None:
     axes.set_ylim(longest - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x", color=GRID, linewidth=0.8)
-    axes.legend(fontsize=8, handlelength=1.0, loc="lower right")

@@ -74,7 +74,7 @@ def data_page(found: Findings) -> str:
     )
 
 
-_LENGTHS = "What is longer than 99.5 % of all stands in the last bar."
+_LENGTHS = "What is far longer than the others stands in the last bar."
 _LABELS = "Rows by label. A label that only dev or test shows cannot be learned."
 
 
