@@ -106,8 +106,7 @@ class ComposedModel:
                 digest.update(name.encode())
                 digest.update(np.ascontiguousarray(array).tobytes())
         elif example.text is not None:
-            rng = Random(int(hashlib.sha256(example.id.encode()).hexdigest()[:8], 16))
-            text = self._ids(self.module.connector.as_heard(example.text, rng))
+            text = self._ids(self.as_given(example))
         else:
             raise DataError("it has neither text nor audio.")
         digest.update(repr((before, text, after, answer)).encode())
@@ -119,6 +118,11 @@ class ComposedModel:
                 f"it takes {length} positions and the language model has {most}. Shorten it; nothing is cut."
             )
         return row
+
+    def as_given(self, example: Example) -> str:
+        """The words of a text row as the language model is given them: in the connector's own tongue."""
+        rng = Random(int(hashlib.sha256(example.id.encode()).hexdigest()[:8], 16))
+        return str(self.module.connector.as_heard(example.text or "", rng))
 
     def _length(self, row: Row) -> int:
         vectors = 0 if row.audio is None else self.module.connector.num_vectors(row.audio)

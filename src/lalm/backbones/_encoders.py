@@ -18,7 +18,6 @@ _WHOLE = {  # audio language models, whose encoder is of a family above
     "audioflamingo3": "audioflamingo3_encoder",
     "voxtral": "voxtral_encoder",
 }
-_IN_WHISPER = r"^(model\.)?encoder\."  # where the encoder's weights lie in a whole Whisper
 
 
 def check_family(part: Part) -> None:
@@ -56,9 +55,13 @@ def encoder_class(config: Any) -> Any:
 
 
 def load_encoder(part: Part, config: Any, dtype: Any = None) -> Any:
-    """The encoder of a part, without the rest of a whole model. Raises ModelError if its weights cannot be used."""
-    mapping = {"key_mapping": {_IN_WHISPER: ""}} if part.model_type == "whisper" else {}
-    return load_weights(encoder_class(config), part, dtype, may_miss=["masked_spec_embed"], config=config, **mapping)
+    """The encoder of a part, without the decoder of a whole Whisper. Raises ModelError if its weights cannot be used."""
+    found = encoder_class(config)
+    if part.model_type == "whisper" and found.__name__ not in (config.architectures or ()):
+        from transformers import WhisperModel
+
+        return load_weights(WhisperModel, part, dtype, config=config).encoder
+    return load_weights(found, part, dtype, may_miss=["masked_spec_embed"], config=config)
 
 
 def hearing(encoder: Any, feature_extractor: Any, taps: Sequence[int] | None = None) -> AudioEncoder | WaveformEncoder:
