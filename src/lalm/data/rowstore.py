@@ -73,7 +73,7 @@ class RowStore:
 
     def add(self, row: Utterance, text: str | None, line: int | None = None, offset: int = 0) -> int:
         """Remember a row whose plain words are `text`; its index."""
-        self.ids.append(hash64(row.id))
+        self.ids.append(hash64((len(self._parts), row.id)))  # an id is one's own within a file
         self.texts.append(hash64(text) if text else 0)
         self.labels.append(hash64((row.frame.intent, tuple(sorted((s.type, s.value) for s in row.frame.slots)))))
         self.audio.append(hash64(row.audio) if row.audio is not None else 0)

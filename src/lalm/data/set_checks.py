@@ -19,14 +19,13 @@ _FEWEST_DURATIONS = 20
 
 
 def check_ids(store: RowStore) -> Iterator[Problem]:
-    """Ids that stand there twice."""
+    """Ids that stand in a file twice."""
     for indices in repeated(store.columns()["ids"]):
         first = store.place(int(indices[0]))
         for index in indices[1:]:
             here = store.place(int(index))
-            # a recipe's corpus has an id once a split
-            where = first.file if first.line is None else f"{first.file}, line {first.line}"
-            message = f"{here.row!r} stands in {where} already; ids must differ."
+            where = "there" if first.line is None else f"on line {first.line}"
+            message = f"{here.row!r} stands {where} already; ids must differ."
             yield Problem("id_twice", message, here.file, here.line, here.row, "id", here.row)
 
 

@@ -6,7 +6,7 @@ Sound is never decoded by `datasets` (`Audio(decode=False)`), so neither torchco
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ class Part:
     rows: Iterator[tuple[str, dict[str, Any]]]  # where, and the row
     audio: list[str]
     labels: dict[str, list[str]]
+    fetched: bool = False  # recordings lie in a cache, from which they may go
 
 
 def parts(source: str, config: str | None, revision: str | None, wanted: str | None, into: Intake) -> Iterator[Part]:
@@ -47,7 +48,7 @@ def parts(source: str, config: str | None, revision: str | None, wanted: str | N
     elif path.exists() or source.startswith(("/", ".", "~")) or source.count("/") > 1:
         raise DataError(f"{source}: is neither a folder nor a Parquet file, nor the name of a data set on the Hub.")
     else:
-        yield from _hub(source, config, revision, wanted)
+        yield from _hub(source, config, revision, wanted, into)
 
 
 def datasets() -> Any:
@@ -84,13 +85,35 @@ def _from_disk(path: Path, wanted: str | None) -> Iterator[Part]:
     yield from _loaded(str(path), named, path, wanted)
 
 
-def _hub(source: str, config: str | None, revision: str | None, wanted: str | None) -> Iterator[Part]:
+def _hub(source: str, config: str | None, revision: str | None, wanted: str | None, into: Intake) -> Iterator[Part]:
     package = datasets()
     try:
-        named = package.load_dataset(source, config, revision=revision)  # runs no code of the data set's own
+        builder = package.load_dataset_builder(
+            source, config, revision=revision
+        )  # no code of the data set's own is run
+        is_folder = any(base.__name__ == "FolderBasedBuilder" for base in type(builder).__mro__)
+        named = None if is_folder else package.load_dataset(source, config, revision=revision)
     except Exception as error:  # the network, a name that is none, a gated data set, a missing configuration
-        raise DataError(f"{source}: cannot be read from the Hub ({_short(error)}).") from None
+        raise DataError(f"{source}: cannot be read from the Hub ({_short(error.__cause__ or error)}).") from None
+    if named is None:  # of recordings as files `datasets` makes rows by torchcodec alone, so the files are read here
+        yield from _downloaded(source, config, revision, wanted, into)
+        return
     yield from _loaded(source, named, Path(package.config.HF_CACHE_HOME), wanted)
+
+
+def _downloaded(
+    source: str, config: str | None, revision: str | None, wanted: str | None, into: Intake
+) -> Iterator[Part]:
+    """The files of a data set on the Hub, read as those of a local folder."""
+    import huggingface_hub
+
+    try:
+        folder = Path(huggingface_hub.snapshot_download(source, repo_type="dataset", revision=revision))
+    except Exception as error:
+        raise DataError(f"{source}: cannot be read from the Hub ({_short(error)}).") from None
+    own = folder / (config or "")
+    for part in parts(str(own if own.is_dir() else folder), None, None, wanted, into):
+        yield replace(part, fetched=True)
 
 
 def _loaded(source: str, named: Any, folder: Path, wanted: str | None) -> Iterator[Part]:
@@ -188,6 +211,6 @@ def _class_folders(path: Path, wanted: str | None) -> Iterator[Part]:
             yield Part(name or path.name, split_of(name), path, ["file_name", "label"], iter(rows), ["file_name"], {})
 
 
-def _short(error: Exception) -> str:
+def _short(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:200] if lines else ''}"

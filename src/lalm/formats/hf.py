@@ -11,6 +11,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -68,7 +69,8 @@ def read(source: str, into: Intake, cfg: Config) -> Iterator[Utterance]:
             if clip is None and fields.get("audio"):
                 fields["audio"] = _inside(fields["audio"], folder)
             allowed = cfg.allow_outside_paths or clip is not None
-            yield from checked(fields, where, into, folder, allowed, {"audio": uses.get("audio", "audio")})
+            made = checked(fields, where, into, folder, allowed, {"audio": uses.get("audio", "audio")})
+            yield from (_kept(one, into, where) if part.fetched else one for one in made)
 
 
 def _uses(part: Part, cfg: Config) -> dict[str, str]:
@@ -144,6 +146,13 @@ def _sound(value: Any, fields: dict[str, Any], into: Intake, where: str) -> Path
         raise ValueError("so the row has no recording")
     fields["audio"] = str(clip)
     return clip
+
+
+def _kept(row: Utterance, into: Intake, where: str) -> Utterance:
+    """The row with a copy of its recording; the recording itself, to be refused later, if there is none to copy."""
+    if row.audio is None or not row.audio.is_file():
+        return row
+    return replace(row, audio=into.clip(row.audio.stem, row.audio.read_bytes(), where) or row.audio)
 
 
 def _inside(name: str, folder: Path) -> str:
