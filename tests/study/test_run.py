@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from lalm.config import load_recipe
 from lalm.errors import DataError, UserError
-from lalm.rundir import RunDir, read_json
+from lalm.rundir import RunDir, read_json, write_json
 from lalm.study.plan import load_study, runs
 from lalm.study.run import run_study
 from lalm.study.single import train
@@ -177,6 +177,16 @@ def test_a_plan_without_its_recipes_is_completed(finished, study_file, tmp_path)
             shutil.copytree(finished / "runs" / name, out / "runs" / name)
     run_study(study_file, out)
     assert same(weights(out, "direct_mixing-25-s1"), weights(finished, "direct_mixing-25-s1"))
+
+
+def test_runs_of_a_release_that_heard_otherwise_are_not_taken_up(finished, study_file, tmp_path):
+    out = copy_of(finished, tmp_path / "study")
+    entries = read_json(out / "plan.json")
+    assert entries["connector_weights"].keys() == {"ctc-smol.safetensors", "lexicon-en.json.gz"}
+    entries["connector_weights"]["ctc-smol.safetensors"] = "0" * 12
+    write_json(out / "plan.json", entries)
+    with pytest.raises(UserError, match=r"connectors heard otherwise.*--out"):
+        run_study(study_file, out)
 
 
 # -- failing ---------------------------------------------------------------------------------------------------------

@@ -15,9 +15,11 @@ from typing import Any
 
 import yaml
 
+import lalm
 from lalm.config import to_yaml
 from lalm.data.pools import check_recordings, load_pools
 from lalm.errors import DataError, UserError
+from lalm.models.fetch import sha256_of
 from lalm.rundir import RunDir, read_json, write_json, write_text
 from lalm.study.collect import collect
 from lalm.study.plan import Run, Study, load_study, num_workers, runs
@@ -64,9 +66,14 @@ def run_study(study_yaml: Path, out: Path, assignments: Sequence[str] = ()) -> P
 
 
 def check_folder(out: Path, todo: Sequence[Run]) -> None:
-    """Raises UserError if the folder holds another study, or something that is none."""
+    """Raises UserError if the folder holds another study, one made with other weights, or something that is none."""
     if (out / "plan.json").is_file():
-        there = {run["name"]: run.get("recipe") for run in read_json(out / "plan.json")["runs"]}
+        plan = read_json(out / "plan.json")
+        if plan.get("connector_weights", _connector_weights()) != _connector_weights():
+            raise UserError(
+                f"{out} holds runs of a release of lalm whose connectors heard otherwise. Choose another folder with --out."
+            )
+        there = {run["name"]: run.get("recipe") for run in plan["runs"]}
         asked = {run.name: to_yaml(run.recipe) for run in todo}
         differs = sorted(name for name in there.keys() | asked.keys() if there.get(name) != asked.get(name))
         if differs:
@@ -76,6 +83,12 @@ def check_folder(out: Path, todo: Sequence[Run]) -> None:
             )
     elif out.exists() and (not out.is_dir() or any(not path.name.startswith(".") for path in out.iterdir())):
         raise UserError(f"{out} exists and holds no study. Choose another folder with --out.")
+
+
+def _connector_weights() -> dict[str, str]:
+    """Hashes of the weights that come with the package; a recipe does not name their version."""
+    folder = Path(lalm.__file__).parent / "connectors" / "weights"
+    return {file.name: sha256_of(file)[:12] for file in sorted(folder.iterdir()) if file.suffix != ".md"}
 
 
 def _open(out: Path, study: Study, todo: Sequence[Run]) -> None:
@@ -93,7 +106,7 @@ def _open(out: Path, study: Study, todo: Sequence[Run]) -> None:
         for run in todo
     ]
     if not (out / "plan.json").is_file():
-        write_json(out / "plan.json", {"runs": entries})
+        write_json(out / "plan.json", {"runs": entries, "connector_weights": _connector_weights()})
     write_text(out / "study.yaml", yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
     for run in todo:
         recipe = RunDir(out / "runs" / run.name).recipe
