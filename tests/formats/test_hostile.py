@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from lalm import plugins
 from lalm.data.importing import import_rows
 from lalm.errors import UserError
-from lalm.formats import dialogflow, rasa
+from lalm.formats import _tree, rasa
 
 
 def test_every_bad_row_is_listed_with_file_line_and_value(tmp_path, refused, lines):
@@ -165,15 +165,22 @@ def test_a_zip_is_never_unpacked_and_a_bomb_is_not_read(tmp_path, refused, run, 
     )
     run("import", "dialogflow", evil, "--out", tmp_path / "in")
     assert [row.frame.intent for row in rows_of(tmp_path / "in").values()] == ["y"]
-    monkeypatch.setattr(dialogflow, "MAX_FILE_BYTES", 1_000_000)
+    monkeypatch.setattr(_tree, "MAX_FILE_BYTES", 1_000_000)
     bomb = archive(tmp_path / "bomb.zip", {"intents/x_usersays_en.json": b"[" + b" " * 5_000_000})
     assert bomb.stat().st_size < 100_000
     assert "is more than is read" in refused("import", "dialogflow", bomb, "--out", tmp_path / "b")
-    monkeypatch.setattr(dialogflow, "MAX_FILES", 3)
+    monkeypatch.setattr(_tree, "MAX_FILES", 3)
     many = archive(tmp_path / "many.zip", {f"intents/{n}_usersays_en.json": phrases for n in range(4)})
     assert "holds 4 files, more than the 3 that are read" in refused(
         "import", "dialogflow", many, "--out", tmp_path / "b"
     )
+    monkeypatch.setattr(_tree, "MAX_BYTES", 50)
+    assert "bytes, more than the 50 that are read" in refused("import", "dialogflow", evil, "--out", tmp_path / "b")
+    broken = bytearray(evil.read_bytes())
+    broken[60:70] = b"\xff" * 10
+    monkeypatch.setattr(_tree, "MAX_BYTES", 5000)
+    (tmp_path / "broken.zip").write_bytes(bytes(broken))
+    refused("import", "dialogflow", tmp_path / "broken.zip", "--out", tmp_path / "b")
     (tmp_path / "no.zip").write_bytes(b"PK\3\4 nothing")
     assert "a folder or a zip file is needed" in refused(
         "import", "dialogflow", tmp_path / "no.zip", "--out", tmp_path / "b"

@@ -11,7 +11,6 @@ import json
 import shutil
 import tempfile
 import uuid
-import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -22,11 +21,10 @@ from lalm.data.intake import Intake
 from lalm.errors import DataError, UserError
 from lalm.formats._files import each
 from lalm.formats._spans import place_slots
+from lalm.formats._tree import Tree
 from lalm.plugins import PluginConfig
 from lalm.records import Frame, Slot, Utterance
 
-MAX_FILE_BYTES = 64 * 1024 * 1024
-MAX_FILES = 100_000
 _NAMESPACE = uuid.UUID("7d8a4c8e-9a0f-4a51-8f0b-6c6d1f6c0c11")  # ids of what is written are made from names
 
 
@@ -37,58 +35,9 @@ class Config(PluginConfig):
     split: Literal["train", "dev", "test"] = Field("train", description="split of all rows, which exports do not name")
 
 
-class _Tree:
-    """The files of a folder or of a zip by their path; sizes are looked at before anything is read."""
-
-    def __init__(self, source: str) -> None:
-        path = Path(source)
-        self.where = source
-        self._zip: zipfile.ZipFile | None = None
-        if path.is_file():
-            try:
-                self._zip = zipfile.ZipFile(path)
-            except (zipfile.BadZipFile, OSError, ValueError) as error:
-                raise DataError(f"{source}: a folder or a zip file is needed ({error}).") from None
-            entries = [one for one in self._zip.infolist() if not one.is_dir()]
-            self.sizes = {one.filename: one.file_size for one in entries}
-        elif path.is_dir():
-            found = (one for one in path.rglob("*.json") if one.is_file())
-            self.sizes = {one.relative_to(path).as_posix(): one.stat().st_size for one in found}
-        else:
-            raise DataError(f"{source}: there is no such file or folder.")
-        if len(self.sizes) > MAX_FILES:
-            raise DataError(f"{source}: holds {len(self.sizes):,} files, more than the {MAX_FILES:,} that are read.")
-
-    def __enter__(self) -> _Tree:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._zip is not None:
-            self._zip.close()
-
-    def load(self, name: str, into: Intake) -> Any:
-        """The parsed JSON of a file; None, with a problem, if it cannot be used."""
-        where = f"{self.where}/{name}"
-        if self.sizes[name] > MAX_FILE_BYTES:
-            into.problem(where, f"is larger than {MAX_FILE_BYTES // 2**20} MiB, which is more than is read.")
-            return None
-        try:
-            if self._zip is None:
-                content = (Path(self.where) / name).read_bytes()
-            else:
-                with self._zip.open(name) as stream:
-                    content = stream.read(MAX_FILE_BYTES + 1)
-            if len(content) > MAX_FILE_BYTES:
-                raise ValueError("unpacks to more than its size says")
-            return json.loads(content)
-        except (OSError, ValueError, RecursionError, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
-            into.problem(where, f"is not JSON that can be read ({error}).")
-            return None
-
-
 def read(source: str, into: Intake, cfg: Config) -> Iterator[Utterance]:
     """The training phrases of all intents."""
-    with _Tree(source) as tree:
+    with Tree(source) as tree:
         names = sorted(tree.sizes)
         phrases = [name for name in names if _kind(name) == "phrases"]
         if not phrases:
@@ -135,7 +84,7 @@ def _names(name: str, mark: str) -> tuple[str, str]:
     return path.parts[-3], path.stem
 
 
-def _entries(tree: _Tree, name: str, into: Intake, cfg: Config) -> None:
+def _entries(tree: Tree, name: str, into: Intake, cfg: Config) -> None:
     title, language = _names(name, "_entries_")
     if cfg.language not in (None, language):
         return
@@ -162,7 +111,7 @@ def _entries(tree: _Tree, name: str, into: Intake, cfg: Config) -> None:
     known[title].synonyms.update(synonyms)
 
 
-def _is_closed(tree: _Tree, name: str, title: str, into: Intake) -> bool:
+def _is_closed(tree: Tree, name: str, title: str, into: Intake) -> bool:
     """Whether Dialogflow takes no other values: the file of the entity type says so."""
     folder = PurePosixPath(name).parent
     if "_entries_" not in PurePosixPath(name).name:  # CX keeps values in a folder of their own
@@ -180,7 +129,7 @@ def _is_closed(tree: _Tree, name: str, title: str, into: Intake) -> bool:
     )
 
 
-def _phrases(tree: _Tree, name: str, into: Intake, cfg: Config, all_kinds: dict[str, str]) -> Iterator[Utterance]:
+def _phrases(tree: Tree, name: str, into: Intake, cfg: Config, all_kinds: dict[str, str]) -> Iterator[Utterance]:
     intent, language = _names(name, "_usersays_")
     if cfg.language not in (None, language):
         return
