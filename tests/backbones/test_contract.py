@@ -158,9 +158,13 @@ def test_the_loss_is_on_the_answer_and_its_end_and_nothing_else(model, sounds):
         assert ("[audio]" if example.audio else example.text) in prompt
 
 
-def test_longer_recordings_are_longer_rows(model, sounds):
-    lengths = [model.num_tokens(spoken(sounds, name)) for name in ("short", "low", "high", "long")]
-    assert lengths[0] < lengths[1] == lengths[2] < lengths[3]
+def test_longer_recordings_are_longer_rows(name, model, sounds):
+    lengths = [model.num_tokens(spoken(sounds, sound)) for sound in ("short", "low", "high", "long")]
+    assert lengths[1] == lengths[2]
+    if name == "voxtral":  # every clip fills a window of thirty seconds
+        assert lengths[0] == lengths[1] == lengths[3] > 375
+    else:
+        assert lengths[0] < lengths[1] < lengths[3]
 
 
 def test_a_clip_that_is_too_long_is_named_and_not_cut(model, tmp_path):

@@ -137,6 +137,7 @@ def _tiny(seed: int) -> tuple[Any, Any]:
             "out_hidden_size": text["hidden_size"],
             "fullatt_block_indexes": [0],
         },
+        initializer_range=text["initializer_range"],
         audio_token_index=number("<|AUDIO|>"),
         audio_start_token_id=number("<|audio_bos|>"),
         audio_end_token_id=number("<|audio_eos|>"),

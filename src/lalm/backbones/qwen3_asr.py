@@ -131,6 +131,7 @@ def _tiny(seed: int) -> tuple[Any, Any]:
             "output_dim": text["hidden_size"],
         },
         text_config={"model_type": "qwen3", **text},
+        initializer_range=text["initializer_range"],
         audio_token_id=tokenizer.convert_tokens_to_ids("<|audio_pad|>"),
         pad_token_id=tokenizer.pad_token_id,
         eos_token_id=1,
