@@ -12,7 +12,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
@@ -105,8 +105,10 @@ class EvaluateSection(_Section):
     num_beams: PositiveInt = Field(1, description="1 is greedy")
     max_new_tokens: PositiveInt = Field(160, description="longest answer, in tokens")
     per_device_eval_batch_size: PositiveInt = Field(32, description="rows generated at once")
-    bf16: bool = Field(
-        False, description="answer in bfloat16: faster, and an answer may depend on the rows that are answered beside it"
+    bf16: bool | Literal["auto"] = Field(
+        False,
+        description="answer in bfloat16 (auto: where the machine computes in it natively): faster, and an answer may "
+        "depend on the rows that are answered beside it",
     )
     num_resamples: PositiveInt = Field(1000, description="bootstrap resamples of an interval")
 

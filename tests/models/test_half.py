@@ -50,5 +50,6 @@ def test_a_machine_that_only_emulates_it_is_told(monkeypatch):
     model = tiny_model(PluginChoice(name="mlp"), 0)
     with pytest.raises(ConfigError, match=r"evaluate\.bf16.*natively"), bfloat16_answers(model, True):
         pass
-    with bfloat16_answers(model, False):
-        assert model.generate(ROWS, 3)
+    for left_alone in (False, "auto"):
+        with bfloat16_answers(model, left_alone):
+            assert {tensor.dtype for tensor in model.module.state_dict().values()} == {torch.float32}

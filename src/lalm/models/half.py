@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,16 +14,17 @@ from lalm.errors import ConfigError
 
 
 @contextlib.contextmanager
-def bfloat16_answers(model: Model, enabled: bool) -> Iterator[None]:
+def bfloat16_answers(model: Model, enabled: bool | Literal["auto"]) -> Iterator[None]:
     """Inside, the language model's linear layers hold and compute bfloat16; afterwards all is as before.
 
-    Tied embeddings, and what hears, stay as they are. Raises ConfigError where the machine only emulates bfloat16.
+    Tied embeddings, and what hears, stay as they are. Raises ConfigError for True where the machine only emulates it.
     """
-    if not enabled:
+    device = next(model.module.parameters()).device
+    native = device.type != "cpu" or torch.cpu._is_avx512_bf16_supported()
+    if not enabled or (enabled == "auto" and not native):
         yield
         return
-    device = next(model.module.parameters()).device
-    if device.type == "cpu" and not torch.cpu._is_avx512_bf16_supported():
+    if not native:
         raise ConfigError("evaluate.bf16: this machine does not compute in bfloat16 natively. Leave it out.")
     names = [name for group in ("llm.attention", "llm.mlp") for name in model.groups()[group]]
     parts = {id(part): part for name in names for part in model.module.get_submodule(name).modules()}
