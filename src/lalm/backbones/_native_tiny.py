@@ -5,21 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from transformers import WhisperFeatureExtractor
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast, WhisperFeatureExtractor
 
 from lalm.backbones._tiny import INIT_STD, byte_tokenizer
 
 NUM_POSITIONS = 1024
 
 
-def tiny_tokenizer(specials: Sequence[str], template: str | None = None) -> Any:
-    """One token a byte, ids 0 and 1 the chat markers (1 ends a turn), then bytes, then `specials`; padding by a token of its own."""
-    tokenizer = byte_tokenizer()
-    tokenizer.add_special_tokens({"pad_token": "<|endoftext|>"})
-    tokenizer.add_special_tokens({"extra_special_tokens": list(specials)}, replace_extra_special_tokens=False)
-    tokenizer.chat_template = template
-    tokenizer.padding_side = "left"
-    return tokenizer
+def tiny_tokenizer(specials: Sequence[str], **named: str) -> Any:
+    """One token a byte; ids 0 and 1 are the chat markers, of which 1 ends a turn. Padding is a token of its own.
+
+    `specials` are further marks; `named` ones are attributes of the tokenizer, as `audio_token`.
+    """
+    return PreTrainedTokenizerFast(
+        tokenizer_object=byte_tokenizer().backend_tokenizer,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        extra_special_tokens=["<|im_start|>", *specials],
+        padding_side="left",
+        **named,
+    )
 
 
 def tiny_mel() -> Any:
@@ -58,9 +64,6 @@ def tiny_audio(names: Sequence[str] = WHISPER_NAMES) -> dict[str, Any]:
 
 def tiny_tekken() -> Any:
     """One token a byte behind the control tokens of Mistral's tokenizers, at their own numbers."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
     control = [f"<SPECIAL_{number}>" for number in range(32)]
     known = {
         0: "<unk>",

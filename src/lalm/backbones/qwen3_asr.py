@@ -119,9 +119,7 @@ def _tiny(seed: int) -> tuple[Any, Any]:
     from lalm.backbones._native_tiny import tiny_audio, tiny_text, tiny_tokenizer
 
     marks = {"audio_bos_token": "<|audio_start|>", "audio_token": "<|audio_pad|>", "audio_eos_token": "<|audio_end|>"}
-    tokenizer = tiny_tokenizer(tuple(marks.values()))
-    for name, mark in marks.items():
-        setattr(tokenizer, name, mark)
+    tokenizer = tiny_tokenizer(tuple(marks.values()), **marks)
     text = tiny_text(len(tokenizer), head_dim=8, tie_word_embeddings=True)
     config = Qwen3ASRConfig(
         audio_config={
