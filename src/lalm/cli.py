@@ -78,6 +78,15 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
     add.add_argument("--gold-transcripts", action="store_true", help="predictions were made from gold transcripts")
     add.add_argument("--json", action="store_true", help="print JSON")
 
+    add = command(
+        "export", _export, "write a run as a folder that other tools load, if it answers there as it does here"
+    )
+    add.add_argument("run_folder", type=Path, metavar="RUN")
+    add.add_argument("--out", type=Path, required=True, help="folder to write")
+    add.add_argument(
+        "--merged", action="store_true", help="the whole model, the adapter folded in (default: the adapter)"
+    )
+
     add = command("transcribe", _transcribe, "print what the model hears")
     add.add_argument("files", type=Path, nargs="+", metavar="FILE")
     add.add_argument("--connector", help="connector plug-in (none: the default one)")
@@ -101,6 +110,7 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
     add = command("check", _check, "check a recipe: data, model, what is trained, cost; nothing is run")
     add.add_argument("recipe", type=Path)
     add.add_argument("override", nargs="*", default=[], help="key=value")
+    add.add_argument("--hear", action="store_true", help="also whether the model hears, alike in any batch")
 
     add = command("ls", _ls, "list plug-ins")
     add.add_argument("kind", nargs="?")
@@ -148,6 +158,12 @@ def _score(args: argparse.Namespace) -> None:
         print(as_text(scores))
 
 
+def _export(args: argparse.Namespace) -> None:
+    from lalm.export.run import export_run
+
+    print(export_run(args.run_folder, args.out, args.merged))
+
+
 def _transcribe(args: argparse.Namespace) -> None:
     from lalm.evaluate.transcribe import transcribe
 
@@ -191,7 +207,7 @@ def _check(args: argparse.Namespace) -> None:
     from lalm.config import load_recipe
     from lalm.study.check import check_recipe
 
-    print(check_recipe(load_recipe(args.recipe, args.override)))
+    print(check_recipe(load_recipe(args.recipe, args.override), args.hear))
 
 
 def _ls(args: argparse.Namespace) -> None:
@@ -210,14 +226,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser, commands = _parsers()
     words = list(sys.argv[1:] if argv is None else argv)
     if words and words[0] in commands:
-        parser, words = commands[words[0]], words[1:]
-        inner = cli_data.commands_of(parser)
+        command: argparse.ArgumentParser = commands[words[0]]
+        words = words[1:]
+        inner = cli_data.commands_of(command)
         if inner and (not words or words[0] not in inner):
-            parser.parse_args(words)  # help, or what is wrong with the name of the inner command
+            command.parse_args(words)  # help, or what is wrong with the name of the inner command
         if inner:
-            parser, words = inner[words[0]], words[1:]
+            command, words = inner[words[0]], words[1:]
         # options and positional arguments in any order, and an unknown option answered by the command's own parser
-        args = parser.parse_intermixed_args(words)
+        args = command.parse_intermixed_args(words)
         return _guarded(args.run, args)
     if parser.parse_args(words).version:
         from lalm import __version__

@@ -126,6 +126,11 @@ def _tiny(seed: int) -> tuple[Any, Any]:
         rope_parameters={"rope_type": "default", "rope_theta": 1e6, "mrope_section": [1, 1, 2]},
         tie_word_embeddings=False,
     )
+    # the published configuration has them, and `generate` reads them, but the class does not declare them
+    beside: dict[str, Any] = {
+        "vision_start_token_id": number("<|vision_bos|>"),
+        "vision_end_token_id": number("<|vision_eos|>"),
+    }
     config = Qwen2_5OmniThinkerConfig(
         audio_config={**tiny_audio(), "output_dim": text["hidden_size"]},
         text_config=text,
@@ -143,7 +148,6 @@ def _tiny(seed: int) -> tuple[Any, Any]:
         audio_end_token_id=number("<|audio_eos|>"),
         image_token_index=number("<|IMAGE|>"),
         video_token_index=number("<|VIDEO|>"),
-        vision_start_token_id=number("<|vision_bos|>"),
-        vision_end_token_id=number("<|vision_eos|>"),
+        **beside,
     )
     return Qwen2_5OmniThinkerForConditionalGeneration(config), Processor(tokenizer, tiny_mel(), _TEMPLATE)

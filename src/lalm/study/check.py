@@ -15,18 +15,21 @@ from collections.abc import Mapping, Sequence
 from lalm.config import Recipe
 from lalm.contracts import Model
 from lalm.data.pools import LoadedPools, check_recordings, load_pools
-from lalm.errors import ConfigError, many
+from lalm.errors import ConfigError, DataError, ModelError, many
 from lalm.records import Example, Stage, Utterance
 from lalm.train.log import format_s
 from lalm.train.order import epoch_rows
-from lalm.train.setup import attach, load_model, make_examples, plan
+from lalm.train.setup import attach, load_model, make_examples, plan, task_examples
 
 NUM_LONGEST = 3
 Examples = Mapping[str, Sequence[Example]]
 
 
-def check_recipe(recipe: Recipe) -> str:
-    """The page that `lalm check` prints. Raises UserError for whatever training would refuse."""
+def check_recipe(recipe: Recipe, hear: bool = False) -> str:
+    """The page that `lalm check` prints; with `hear` the hearing check too.
+
+    Raises UserError for whatever training would refuse, and for a model that does not hear.
+    """
     pools = load_pools(recipe.data)
     check_recordings(pools)
     examples = make_examples(recipe, pools)
@@ -45,6 +48,7 @@ def check_recipe(recipe: Recipe) -> str:
             _weights(model, groups, set(trainable)),
             *_in_words(model, examples),
             _longest(model, pools, examples),
+            *([_hearing(recipe, model, pools, examples)] if hear else []),
             _cost(recipe, model, trainable, stages, steps, examples),
         ]
     )
@@ -179,13 +183,37 @@ def _longest(model: Model, pools: LoadedPools, examples: Examples) -> str:
     candidates = {row.id for row in lasting}
     measured = [(model.num_tokens(row), "text", row) for row in examples["text"]]
     measured += [(model.num_tokens(row), "speech", row) for row in examples["speech"] if row.id in candidates]
-    lines = ["Longest rows, in positions of the language model after the instruction"]
+    lines = ["Longest rows, in positions of the language model"]
     for kind in ("text", "speech"):
         longest = sorted((item for item in measured if item[1] == kind), key=lambda item: -item[0])[:NUM_LONGEST]
         for length, _, row in longest:
             said = row.text or str(row.audio)
             lines.append(f"  {length:>5}  {kind} {row.id}: {said[:70]}{'...' if len(said) > 70 else ''}")
-    return "\n".join(lines)
+    return "\n".join([*lines, *_cut(model, examples)])
+
+
+def _cut(model: Model, examples: Examples) -> list[str]:
+    """What the backbone's own limit cuts; only a model that has one says so, and it looks at headers alone."""
+    if not getattr(model, "counts", None):
+        return []
+    recordings = {row.audio: row for rows in examples.values() for row in rows if row.audio is not None}
+    for row in recordings.values():
+        model.num_tokens(row)
+    return [f"  {many(model.counts['recordings_cut'], 'recording')} of {len(recordings)} cut to backbone.max_audio_s"]  # type: ignore[attr-defined]
+
+
+def _hearing(recipe: Recipe, model: Model, pools: LoadedPools, examples: Examples) -> str:
+    """Raises DataError if there is no recording to check with, ModelError if an answer of the check is no."""
+    from lalm.study.hear import as_text, hearing_check  # torch
+
+    tested = [row for row in task_examples(recipe, pools.test) if row.audio is not None]
+    recordings = list(examples["speech"]) or list(examples["synthetic"]) or tested
+    if not recordings:
+        raise DataError("--hear: the corpus has no recording to check with, neither for training nor for testing.")
+    findings = hearing_check(model, examples["text"], recordings)
+    if not all(one.holds for one in findings):
+        raise ModelError(f"This model does not hear as it should.\n{as_text(findings)}")
+    return as_text(findings)
 
 
 def _cost(
