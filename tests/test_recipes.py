@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from lalm import plugins
 from lalm.config import load_recipe, read_yaml
@@ -13,6 +15,7 @@ from lalm.data.init import init_project
 from lalm.evaluate.predict import predict_run
 from lalm.study.check import check_recipe
 from lalm.study.single import train
+from lalm.train.setup import load_model
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 NAMES = sorted(
@@ -21,10 +24,10 @@ NAMES = sorted(
 
 
 def test_all_recipes_are_found():
-    assert NAMES == ["csv", "curriculum", "text_only"]
+    assert NAMES == ["csv", "curriculum", "qwen2_audio_slurp", "text_only"]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", sorted(set(NAMES) - {"qwen2_audio_slurp"}))
 def test_a_recipe_trains_and_its_run_answers_the_test_set(name, tmp_path):
     path = RECIPES / f"{name}.yaml"
     corpus = load_recipe(path).data.corpus.name
@@ -43,6 +46,39 @@ def test_a_recipe_trains_and_its_run_answers_the_test_set(name, tmp_path):
     rows = predict_run(run.root).read_text(encoding="utf-8").splitlines()
     assert len(rows) == 2
     assert f"{info['steps']} steps" in check_recipe(recipe)
+
+
+def test_the_study_s_curriculum_runs_on_slurp_s_own_layout(tmp_path):
+    plugins.load("corpora", "slurp").make_tiny(tmp_path / "slurp", seed=0)
+    as_it_is = load_recipe(RECIPES / "qwen2_audio_slurp.yaml")
+    assert as_it_is.train.per_device_train_batch_size * as_it_is.train.gradient_accumulation_steps == 128
+    small = [
+        "backbone.tiny=true",
+        f"data.root={tmp_path / 'slurp'}",
+        "data.speech_share=0.5",
+        "train.learning_rate=0.01",
+    ]
+    small += ["train.per_device_train_batch_size=2", "train.gradient_accumulation_steps=2", "train.logging_steps=1"]
+    small += ["evaluate.max_new_tokens=4", "train.bf16=false", "backbone.max_audio_s=0.4"]
+    recipe = load_recipe(RECIPES / "qwen2_audio_slurp.yaml", small)
+    run = train(recipe, tmp_path / "run", quiet=True)
+    info = json.loads(run.info.read_text(encoding="utf-8"))
+    log = [json.loads(line) for line in run.log.read_text(encoding="utf-8").splitlines()]
+    assert (info["num_text"], info["num_speech"], info["model"]["backbone"]) == (4, 2, "qwen2_audio")
+    assert info["recordings_cut"] == 2  # half a second each
+    stages = [row["stage"] for row in log]
+    assert stages == ["text"] * 2 + ["mixed"] * 3  # 2 epochs of 4 sentences; 4 sentences and 2 recordings three times
+    assert ["loss/speech" in row for row in log] == [stage == "mixed" for stage in stages]
+    assert all("loss/text" in row for row in log[:2])
+    rates = {stage: max(row["learning_rate"] for row in log if row["stage"] == stage) for stage in set(stages)}
+    assert rates["mixed"] < rates["text"] <= 0.01
+    assert log[-1]["loss"] < log[0]["loss"]
+    before = dict(load_model(recipe).module.named_parameters())
+    trained = load_file(run.adapter / "trained.safetensors")
+    assert all(name.startswith(("model.language_model.", "lm_head.")) for name in trained)
+    assert sum(not torch.equal(before[name], value) for name, value in trained.items()) == len(trained)
+    assert len(predict_run(run.root).read_text(encoding="utf-8").splitlines()) == 4
+    assert "audio_encoder" in check_recipe(recipe)
 
 
 def test_what_init_writes_is_trained_and_checked(tmp_path):
