@@ -16,6 +16,8 @@ from lalm.errors import nearest
 FEWEST_WORDS, MOST_WORDS = 5, 40  # of sentences that are looked at for one that differs by a word
 _ODD_FACTOR, _ODD_SPREADS = 3.0, 6.0
 _FEWEST_DURATIONS = 20
+_STRETCH = 1_000_000
+_ROW, _CODE = np.uint32, "I"  # of an index of a row: numpy's type and that of `array`
 
 
 def check_ids(store: RowStore) -> Iterator[Problem]:
@@ -146,7 +148,7 @@ class Near:
 
     def __init__(self) -> None:
         self._variants = {True: array("Q"), False: array("Q")}  # of training, of the others
-        self._rows = {True: array("q"), False: array("q")}
+        self._rows = {True: array(_CODE), False: array(_CODE)}
 
     def add(self, words: str, split: str, index: int) -> None:
         """Take note of a sentence of plain words; short ones are passed over, since a word is much of them."""
@@ -162,26 +164,39 @@ class Near:
 
     def check(self, store: RowStore) -> Iterator[Problem]:
         """Sentences of dev and test with one of training beside them, unless they stand there letter for letter."""
-        train, others = (np.frombuffer(self._variants[key], dtype=np.uint64) for key in (True, False))
-        if not len(train) or not len(others):
+        others = np.frombuffer(self._variants[False], dtype=np.uint64)
+        if not len(self._variants[True]) or not len(others):
             return
-        texts = store.columns()["texts"]
-        splits = store.columns()["splits"]
+        texts, splits = store.columns()["texts"], store.columns()["splits"]
         known = np.unique(texts[splits == 0])
-        wanted = np.isin(train, others)  # few of them: the rest of training is not sorted
-        rows = np.frombuffer(self._rows[True], dtype=np.int64)[wanted]
-        train = train[wanted]
-        order = np.argsort(train, kind="stable")
-        train, rows = train[order], rows[order]
+        train, rows = self._wanted(np.unique(others))
         if not len(train):
             return
         places = np.minimum(np.searchsorted(train, others), len(train) - 1)
         hits = train[places] == others
+        own = np.frombuffer(self._rows[False], dtype=_ROW)
         told: set[int] = set()
-        for index, near in zip(np.frombuffer(self._rows[False], dtype=np.int64)[hits], rows[places[hits]], strict=True):
-            if int(index) in told or np.isin(texts[index], known):
+        for index, near in zip(own[hits], rows[places[hits]], strict=True):
+            if (
+                int(index) in told
+                or known[min(int(np.searchsorted(known, texts[index])), len(known) - 1)] == texts[index]
+            ):
                 continue
             told.add(int(index))
             there, here = store.place(int(near)), store.place(int(index))
             message = f"{here.text!r} of {SPLITS[splits[index]]} differs by a word from {there.row!r} of training: {there.text!r}."
             yield Problem("text_near", message, here.file, here.line, here.row, "text", here.text)
+
+    def _wanted(self, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The variants of training that are among `others` (sorted), sorted, and their rows; a stretch after the other."""
+        variants = np.frombuffer(self._variants[True], dtype=np.uint64)
+        rows = np.frombuffer(self._rows[True], dtype=_ROW)
+        found, places = [], []
+        for start in range(0, len(variants), _STRETCH):
+            part = variants[start : start + _STRETCH]
+            near = np.minimum(np.searchsorted(others, part), len(others) - 1)
+            wanted = others[near] == part
+            found.append(part[wanted])
+            places.append(rows[start : start + _STRETCH][wanted])
+        order = np.argsort(np.concatenate(found), kind="stable")
+        return np.concatenate(found)[order], np.concatenate(places)[order]
