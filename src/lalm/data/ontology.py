@@ -23,11 +23,16 @@ class SlotType:
     values: dict[str, None] = field(default_factory=dict)
     synonyms: dict[str, str] = field(default_factory=dict)
     closed: bool = False
+    _plain: tuple[int, frozenset[str]] = field(default=(0, frozenset()), repr=False, compare=False)
 
     def allows(self, value: str) -> bool:
         """Whether a value may stand: always, unless the list is closed. Case does not matter."""
-        plain = value.casefold()
-        return not self.closed or any(plain == known.casefold() for known in (*self.values, *self.synonyms))
+        if not self.closed:
+            return True
+        size = len(self.values) + len(self.synonyms)
+        if self._plain[0] != size:  # values are only ever added
+            self._plain = size, frozenset(known.casefold() for known in (*self.values, *self.synonyms))
+        return value.casefold() in self._plain[1]
 
 
 @dataclass

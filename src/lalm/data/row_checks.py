@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
 from lalm.data import audio
 from lalm.data.ontology import Ontology
-from lalm.errors import DataError, nearest
+from lalm.errors import DataError
 from lalm.records import Utterance
 
 WANTED_RATE_HZ = 16_000
@@ -69,19 +71,26 @@ def check_label(row: Utterance, words: str, ontology: Ontology | None) -> Iterat
 def _forbidden(row: Utterance, ontology: Ontology) -> Iterator[Found]:
     intent = row.frame.intent
     if intent is not None and ontology.intents and intent not in ontology.intents:
-        hint = nearest(intent, ontology.intents)
+        hint = meant(intent, tuple(ontology.intents))
         yield Found("label_forbidden", "intent", intent, f"the ontology has no intent {intent!r}.{hint}")
     for index, slot in enumerate(row.frame.slots):
         known = ontology.slots.get(slot.type)
         if known is None:
-            hint = nearest(slot.type, ontology.slots)
+            hint = meant(slot.type, tuple(ontology.slots))
             name = f"slots[{index}].type"
             yield Found("label_forbidden", name, slot.type, f"the ontology has no slot type {slot.type!r}.{hint}")
         elif not known.allows(slot.value):
-            name, hint = f"slots[{index}].value", nearest(slot.value, (*known.values, *known.synonyms))
+            name, hint = f"slots[{index}].value", meant(slot.value, (*known.values, *known.synonyms))
             yield Found(
                 "label_forbidden", name, slot.value, f"{slot.type} cannot be {slot.value!r}, its list is closed.{hint}"
             )
+
+
+@lru_cache(maxsize=10_000)
+def meant(name: str, options: tuple[str, ...]) -> str:
+    """` Did you mean 'heat'?`, or nothing if no option is near."""
+    close = difflib.get_close_matches(name, options, n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""
 
 
 def check_sound(path: Path, stated_s: float | None, decode: bool) -> tuple[Sound | None, list[Found]]:

@@ -8,10 +8,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from lalm.data.findings import Problem
-from lalm.data.row_checks import LONGEST_S, SHORTEST_S
+from lalm.data.row_checks import LONGEST_S, SHORTEST_S, meant
 from lalm.data.rowstore import RowStore, hash64, repeated
 from lalm.data.sources import SPLITS
-from lalm.errors import nearest
 
 FEWEST_WORDS, MOST_WORDS = 5, 40  # of sentences that are looked at for one that differs by a word
 _ODD_FACTOR, _ODD_SPREADS = 3.0, 6.0
@@ -106,7 +105,7 @@ class Labels:
         """Labels of dev and test that training does not have; nothing where training has none of their kind."""
         for (kind, label), indices in self._others.items():
             if self._train[kind] and label not in self._train[kind]:
-                message = f"no training row has the {kind} {label!r}.{nearest(label, self._train[kind])}"
+                message = f"no training row has the {kind} {label!r}.{meant(label, tuple(sorted(self._train[kind])))}"
                 name = "intent" if kind == "intent" else "slots"
                 for index in indices:
                     yield store.problem("label_unseen", index, message, name, label)

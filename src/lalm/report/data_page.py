@@ -67,7 +67,7 @@ def data_page(found: Findings) -> str:
         splits=found.splits,
         tiles=_tiles(found),
         facts=_facts(found),
-        decoded=found.decoded,
+        decoded=found.decoded or not any(one.recordings for one in found.splits.values()),
         pictures=[(Markup(svg), caption) for svg, caption in pictures],
         clips=[_listened(clip) for clip in found.clips[:_MOST_CLIPS]],
         kept=KEPT,
