@@ -176,11 +176,12 @@ def test_a_zip_is_never_unpacked_and_a_bomb_is_not_read(tmp_path, refused, run, 
     )
     monkeypatch.setattr(_tree, "MAX_BYTES", 50)
     assert "bytes, more than the 50 that are read" in refused("import", "dialogflow", evil, "--out", tmp_path / "b")
-    broken = bytearray(evil.read_bytes())
-    broken[60:70] = b"\xff" * 10
+    broken = bytearray(archive(tmp_path / "whole.zip", {"intents/y_usersays_en.json": phrases}).read_bytes())
+    broken[56:66] = b"\xff" * 10  # the packed bytes, behind a header of 30 bytes and the name of 26
     monkeypatch.setattr(_tree, "MAX_BYTES", 5000)
     (tmp_path / "broken.zip").write_bytes(bytes(broken))
-    refused("import", "dialogflow", tmp_path / "broken.zip", "--out", tmp_path / "b")
+    said = refused("import", "dialogflow", tmp_path / "broken.zip", "--out", tmp_path / "b")
+    assert "y_usersays_en.json: is not JSON that can be read" in said
     (tmp_path / "no.zip").write_bytes(b"PK\3\4 nothing")
     assert "a folder or a zip file is needed" in refused(
         "import", "dialogflow", tmp_path / "no.zip", "--out", tmp_path / "b"
