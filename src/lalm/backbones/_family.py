@@ -51,6 +51,43 @@ def user_turn(instruction: str, text: str | None) -> Messages:
     return [{"role": "user", "content": [{"type": "text", "text": f"{text}\n{instruction}"}]}]
 
 
+def own_processor(name: str) -> Callable[[Any], Any]:
+    """How a processor class of `transformers` is loaded from the folder of a `models.parts.Part`."""
+
+    def load(part: Any) -> Any:
+        import transformers
+
+        found = getattr(transformers, name)
+        return found.from_pretrained(part.folder, local_files_only=True, trust_remote_code=part.remote_code)
+
+    return load
+
+
+def halved_twice(fe: Any, num_samples: int) -> int:
+    """Positions of a clip after Whisper's second convolution and a pooling of two, as the processors count them."""
+    return ((num_frames(fe, num_samples) - 1) // 2 + 1 - 2) // 2 + 1
+
+
+def merged_by_four(fe: Any, num_samples: int) -> int:
+    """Positions of a clip after Whisper's second convolution, four put together, as the processor counts them."""
+    return ((num_frames(fe, num_samples) - 1) // 2 + 1 - 4) // 4 + 1
+
+
+def num_frames(fe: Any, num_samples: int) -> int:
+    """Mel frames, as a feature extractor's mask counts them."""
+    return -(-num_samples // int(fe.hop_length))
+
+
+def window_s(processor: Any) -> float:
+    """The length that the feature extractor was made for, in seconds."""
+    return float(processor.feature_extractor.chunk_length)
+
+
+def whole_windows_s(processor: Any) -> float:
+    """As many whole windows as the processor takes before it cuts, in seconds."""
+    return processor.max_audio_len // window_s(processor) * window_s(processor)
+
+
 @dataclass(frozen=True)
 class Family:
     """What one family adds to the shared code. `fe` is its feature extractor; a clip is [num_samples] at 16 kHz.
@@ -64,7 +101,7 @@ class Family:
     model_types: tuple[str, ...]  # of config.json
     model_class: str  # in transformers
     licence: str  # of the weights that `Config.model` names
-    load_processor: Callable[[Any], Any]  # models.parts.Part -> processor
+    load_processor: Callable[[Any], Any]  # from a models.parts.Part
     num_placeholders: Callable[[Any, int], int]
     features: Callable[[Any, Sequence[np.ndarray]], Mapping[str, Tensor]]
     longest_s: Callable[[Any], float | None]

@@ -19,14 +19,9 @@ from torch import Tensor, nn
 from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from lalm.backbones._family import SAMPLE_RATE_HZ
+from lalm.backbones._family import SAMPLE_RATE_HZ, num_frames
 
 MARGIN = 4  # mel frames after the last real one
-
-
-def num_frames(fe: Any, num_samples: int) -> int:
-    """Mel frames of a clip, as the feature extractor's mask counts them."""
-    return -(-num_samples // int(fe.hop_length))
 
 
 def windows(fe: Any, clips: Sequence[np.ndarray]) -> list[np.ndarray]:

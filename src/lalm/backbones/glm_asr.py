@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from lalm.backbones._family import Family, NativeConfig
+from lalm.backbones._family import Family, NativeConfig, merged_by_four, own_processor, whole_windows_s
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,20 +45,6 @@ def make_tiny(seed: int) -> NativeModel:
     return tiny_native(FAMILY, _tiny, seed)
 
 
-def load_processor(part: Any) -> Any:
-    """The processor beside the weights."""
-    from transformers import GlmAsrProcessor
-
-    return GlmAsrProcessor.from_pretrained(part.folder, local_files_only=True, trust_remote_code=part.remote_code)
-
-
-def num_placeholders(fe: Any, num_samples: int) -> int:
-    """As the processor counts them: whole windows give 375 each."""
-    from lalm.backbones._frames import num_frames
-
-    return (((num_frames(fe, num_samples) - 1) // 2 + 1) - 4) // 4 + 1
-
-
 def features(fe: Any, clips: Sequence[np.ndarray]) -> dict[str, Tensor]:
     """`forward`'s arguments for clips."""
     from lalm.backbones._frames import mel, windows
@@ -67,21 +53,15 @@ def features(fe: Any, clips: Sequence[np.ndarray]) -> dict[str, Tensor]:
     return {"input_features": values, "input_features_mask": mask}
 
 
-def longest_s(processor: Any) -> float:
-    """Whole windows within the processor's limit, beyond which it cuts."""
-    window_s = processor.feature_extractor.chunk_length
-    return float(processor.max_audio_len // window_s * window_s)
-
-
 FAMILY = Family(
     name="glm_asr",
     model_types=("glmasr",),
     model_class="GlmAsrForConditionalGeneration",
     licence="MIT",
-    load_processor=load_processor,
-    num_placeholders=num_placeholders,
+    load_processor=own_processor("GlmAsrProcessor"),
+    num_placeholders=merged_by_four,
     features=features,
-    longest_s=longest_s,
+    longest_s=whole_windows_s,
 )
 
 _TEMPLATE = (

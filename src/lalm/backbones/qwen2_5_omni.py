@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from lalm.backbones._family import Family, NativeConfig
+from lalm.backbones._family import Family, NativeConfig, halved_twice, window_s
 
 if TYPE_CHECKING:
     import numpy as np
@@ -78,13 +78,6 @@ def load_processor(part: Any) -> Processor:
     return Processor(tokenizer, load_feature_extractor(part), template, mark)
 
 
-def num_placeholders(fe: Any, num_samples: int) -> int:
-    """As the processor counts them."""
-    from lalm.backbones._frames import num_frames
-
-    return (((num_frames(fe, num_samples) - 1) // 2 + 1) - 2) // 2 + 1
-
-
 def features(fe: Any, clips: Sequence[np.ndarray]) -> dict[str, Tensor]:
     """`forward`'s arguments for clips; the class takes the real frames out by their mask."""
     from lalm.backbones._frames import mel
@@ -99,9 +92,9 @@ FAMILY = Family(
     model_class="Qwen2_5OmniThinkerForConditionalGeneration",
     licence="Apache-2.0",
     load_processor=load_processor,
-    num_placeholders=num_placeholders,
+    num_placeholders=halved_twice,
     features=features,
-    longest_s=lambda processor: float(processor.feature_extractor.chunk_length),
+    longest_s=window_s,
     connector=("model.audio_tower.proj",),
 )
 

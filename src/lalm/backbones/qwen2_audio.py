@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from lalm.backbones._family import Family, NativeConfig
+from lalm.backbones._family import Family, NativeConfig, halved_twice, own_processor, window_s
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,20 +43,6 @@ def make_tiny(seed: int) -> NativeModel:
     from lalm.backbones._native_load import tiny_native
 
     return tiny_native(FAMILY, _tiny, seed)
-
-
-def load_processor(part: Any) -> Any:
-    """The processor beside the weights."""
-    from transformers import Qwen2AudioProcessor
-
-    return Qwen2AudioProcessor.from_pretrained(part.folder, local_files_only=True, trust_remote_code=part.remote_code)
-
-
-def num_placeholders(fe: Any, num_samples: int) -> int:
-    """As the processor counts them."""
-    from lalm.backbones._frames import num_frames
-
-    return (((num_frames(fe, num_samples) - 1) // 2 + 1) - 2) // 2 + 1
 
 
 def features(fe: Any, clips: Sequence[np.ndarray]) -> dict[str, Tensor]:
@@ -97,10 +83,10 @@ FAMILY = Family(
     model_types=("qwen2_audio",),
     model_class="Qwen2AudioForConditionalGeneration",
     licence="Apache-2.0",
-    load_processor=load_processor,
-    num_placeholders=num_placeholders,
+    load_processor=own_processor("Qwen2AudioProcessor"),
+    num_placeholders=halved_twice,
     features=features,
-    longest_s=lambda processor: float(processor.feature_extractor.chunk_length),
+    longest_s=window_s,
     adapt=adapt,
     hear=hear,
 )

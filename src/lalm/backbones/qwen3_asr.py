@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from lalm.backbones._family import SAMPLE_RATE_HZ, Family, Messages, NativeConfig
+from lalm.backbones._family import SAMPLE_RATE_HZ, Family, Messages, NativeConfig, num_frames, own_processor
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,13 +46,6 @@ def make_tiny(seed: int) -> NativeModel:
     return tiny_native(FAMILY, _tiny, seed)
 
 
-def load_processor(part: Any) -> Any:
-    """The processor beside the weights."""
-    from transformers import Qwen3ASRProcessor
-
-    return Qwen3ASRProcessor.from_pretrained(part.folder, local_files_only=True, trust_remote_code=part.remote_code)
-
-
 def messages(instruction: str, text: str | None) -> Messages:
     """The words in the system turn, the recording (`text` None) in the user's."""
     words = instruction if text is None else f"{text}\n{instruction}"
@@ -65,8 +58,6 @@ def messages(instruction: str, text: str | None) -> Messages:
 
 def num_placeholders(fe: Any, num_samples: int) -> int:
     """As the processor counts them: 13 a whole second."""
-    from lalm.backbones._frames import num_frames
-
     frames = num_frames(fe, max(num_samples, fe.min_length))
     seconds, rest = divmod(frames, 2 * fe.n_window)
     for _ in range(3):
@@ -92,7 +83,7 @@ FAMILY = Family(
     model_types=("qwen3_asr",),
     model_class="Qwen3ASRForConditionalGeneration",
     licence="Apache-2.0",
-    load_processor=load_processor,
+    load_processor=own_processor("Qwen3ASRProcessor"),
     num_placeholders=num_placeholders,
     features=features,
     longest_s=lambda processor: None,
