@@ -246,7 +246,7 @@ def _member(archive: zipfile.ZipFile | tarfile.TarFile, member: str) -> IO[bytes
         return archive.open(member)
     stream = archive.extractfile(member)
     if stream is None:
-        raise ModelError(f"{member} in {archive.name} is no plain file; it is not used.")
+        raise ModelError(f"{member} in its tarball is no plain file; it is not used.")
     return stream
 
 
