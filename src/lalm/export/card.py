@@ -177,7 +177,8 @@ def _training(recipe: Recipe, info: Mapping[str, Any]) -> str:
         f"- Order: the scheme `{recipe.scheme.name}`; {many(info.get('steps', 0), 'step')} of "
         f"{train.per_device_train_batch_size * train.gradient_accumulation_steps} rows"
         f"{_processes(info)}, {info.get('answer_tokens', 0):,} answer tokens.",
-        f"- Weights: the tuner `{recipe.tuner.name}`{f' ({options})' if options else ''} on {', '.join(train.groups)}.",
+        f"- Weights: the tuner `{recipe.tuner.name}`{f' ({options})' if options else ''} on {', '.join(train.groups)}"
+        f"{', beside weights held in four bits; exported with the full ones' if train.load_in_4bit else ''}.",
         f"- Optimizer: AdamW, peak learning rate {train.learning_rate:g}, {train.lr_scheduler_type} schedule, weight decay "
         f"{train.weight_decay:g}, gradients clipped to {train.max_grad_norm:g}, seed {train.seed}.",
         f"- Made on {hardware.get('device', 'unknown hardware')} in {info.get('seconds', 0):,.0f} s, finished "

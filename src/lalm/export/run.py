@@ -15,6 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from lalm import plugins
 from lalm.config import Recipe, load_recipe
 from lalm.contracts import Model
@@ -53,7 +55,7 @@ def export_run(run_folder: Path, out: Path, merged: bool = False) -> str:
     to export, a backbone that has no such folder, answers that differ.
     """
     run = RunDir(run_folder).require()
-    recipe = _plain(load_recipe(run.recipe))
+    recipe = load_recipe(run.recipe)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} is not empty. Choose another folder with --out.")
     if not merged and not (run.adapter / "adapter_config.json").is_file():
@@ -62,21 +64,23 @@ def export_run(run_folder: Path, out: Path, merged: bool = False) -> str:
             "--merged."
         )
     rows = sample(recipe)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
+    part = None
     try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
         with quiet_libraries():
-            answers, form = _write(run, recipe, rows, part, merged)
+            answers, form = _write(run, _plain(recipe), rows, part, merged)
         _require_equal(answers)
         note = _describe(run, recipe, part, merged, answers, form)
         part.chmod(0o755)
         if out.is_dir():
             out.rmdir()
         os.replace(part, out)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise UserError(f"{out}: cannot be written ({error}). Nothing is left half-written.") from error
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        if part is not None:
+            shutil.rmtree(part, ignore_errors=True)
     kind = "merged model" if merged else "adapter"
     same = f"{len(rows)} rows answered alike by the run, its merged weights and the exported folder, loaded anew."
     return "\n".join([f"The {kind} of {run_folder} in {out}: {same}", *([note] if note else [])])
@@ -84,10 +88,8 @@ def export_run(run_folder: Path, out: Path, merged: bool = False) -> str:
 
 def _plain(recipe: Recipe) -> Recipe:
     """The recipe without what saves memory in training alone: what is exported are the weights in full."""
-    lean: dict[str, Any] = {
-        key: False for key in ("load_in_4bit", "gradient_checkpointing") if key in type(recipe.train).model_fields
-    }
-    return recipe.model_copy(update={"train": recipe.train.model_copy(update=lean)})
+    train = recipe.train.model_copy(update={"load_in_4bit": False, "gradient_checkpointing": False})
+    return recipe.model_copy(update={"train": train})
 
 
 def sample(recipe: Recipe) -> list[Example]:
