@@ -177,6 +177,17 @@ def test_a_language_model_answers_and_learns_as_transformers_runs_it(name, part,
     assert all(model.groups()[f"llm.{group}"] for group in ("attention", "mlp", "embeddings", "norms"))
 
 
+@pytest.mark.parametrize("encoder", ["whisper", "wav2vec2", "hubert"])
+def test_half_the_memory_and_nearly_the_same(encoder, part, clips):
+    whole, half = (load(part(encoder), part("gemma2"), dtype=dtype) for dtype in ("float32", "bfloat16"))
+    assert {p.dtype for p in half.module.audio_encoder.parameters()} == {torch.bfloat16}
+    assert {p.dtype for p in half.module.llm.parameters()} == {torch.bfloat16}
+    assert {p.dtype for p in half.module.connector.parameters()} == {torch.float32}
+    examples = rows(clips)
+    assert torch.allclose(losses(half, examples), losses(whole, examples), rtol=0.05)
+    assert len(half.generate(examples, 3)) == len(examples)
+
+
 def test_a_model_that_scales_its_logits_in_a_way_of_its_own_is_refused(part, tmp_path):
     folder = make_language_model("granite", tmp_path / "lm")
     model = load(part("whisper"), folder)
@@ -312,6 +323,42 @@ def test_code_beside_the_weights_is_not_run(part, tmp_path, monkeypatch):
     (folder / "code.py").write_text("import os\nos.system('touch exploded')\n")
     assert "configuration cannot be read" in refused(part("whisper"), folder)
     assert not (tmp_path / "exploded").exists()
+
+
+TRUSTED = """
+import sys
+from lalm.backbones import composed
+model = composed.load(composed.Config(encoder=sys.argv[1], language_model=sys.argv[2], trust_remote_code=True))
+print(type(model.module.llm).__name__)
+"""
+FOREIGN = """
+from transformers import LlamaConfig, LlamaForCausalLM
+
+
+class Config(LlamaConfig):
+    model_type = "foreign"
+
+
+class Model(LlamaForCausalLM):
+    config_class = Config
+"""
+
+
+def test_code_beside_the_weights_is_run_if_the_recipe_says_so(part, tmp_path):
+    folder = shutil.copytree(part("llama"), tmp_path / "lm")
+    config = json.loads((folder / "config.json").read_text())
+    foreign = {"AutoConfig": "foreign.Config", "AutoModelForCausalLM": "foreign.Model"}
+    (folder / "config.json").write_text(json.dumps({**config, "model_type": "foreign", "auto_map": foreign}))
+    (folder / "foreign.py").write_text(FOREIGN)
+    done = subprocess.run(
+        [sys.executable, "-c", TRUSTED, str(part("whisper")), str(folder)],
+        env={**os.environ, "HF_HOME": str(tmp_path / "hf"), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "Model"
 
 
 def test_damaged_and_incomplete_weights_are_named(part, tmp_path):

@@ -159,9 +159,13 @@ def _results(recipe: Recipe, scores: Mapping[str, Mapping[str, Any]]) -> str:
             value = "-" if found["value"] is None else f"{found['value']:.3f}"
             between = "-" if found["value"] is None else f"{found['low']:.3f} to {found['high']:.3f}"
             lines.append(f"| {name} | {_word(metric)} | {value} | {between} | {found['n']} |")
-        failed = score.get("status", {}).get("failed", 0)
-        if failed:
-            lines.append(f"\nIn `{name}`, {many(failed, 'answer')} could not be read as JSON and counted as wrong.\n")
+    unread = {name: score.get("status", {}).get("failed", 0) for name, score in scores.items()}
+    for name, number in unread.items():
+        lines += (
+            ["", f"In `{name}`, {many(number, 'answer')} could not be read as JSON and counted as wrong."]
+            if number
+            else []
+        )
     return "\n".join(lines)
 
 
@@ -193,7 +197,7 @@ def _training(recipe: Recipe, info: Mapping[str, Any]) -> str:
 def _budget(recipe: Recipe) -> str:
     data = recipe.data
     if data.speech_share is not None:
-        return f", {data.speech_share:.0%} of its pool of recordings (drawn with seed {data.budget_seed})"
+        return f", {data.speech_share * 100:g} % of its pool of recordings (drawn with seed {data.budget_seed})"
     if data.speech_items is not None or data.speech_minutes is not None:
         return f", a draw of its recordings (seed {data.budget_seed})"
     return ""

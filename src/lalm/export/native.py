@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ class NativeFormat:
         self._class, self._processor_class = type(model.module).__name__, type(model.processor).__name__
         self._source, self._revision = str(model.identity["model"]), model.identity.get("revision")
         self._tiny = self._source == "tiny"
+        self._turns = model.family.messages("INSTRUCTION", None)
 
     def as_given(self, model: Any, row: Example) -> Example:
         """As it is."""
@@ -73,4 +75,6 @@ class NativeFormat:
             + f"from transformers import {self._class}, {self._processor_class}\n\n"
             + f'processor = {self._processor_class}.from_pretrained("FOLDER")\n'
             + loading
+            + "\n# the processor's chat template over these turns, the recording at 16 kHz; search without sampling\n"
+            + f"turns = {json.dumps(self._turns)}"
         )

@@ -72,7 +72,7 @@ def export_run(run_folder: Path, out: Path, merged: bool = False) -> str:
             answers, form = _write(run, _plain(recipe), rows, part, merged)
         _require_equal(answers)
         note = _describe(run, recipe, part, merged, answers, form)
-        part.chmod(0o755)
+        _open_to_readers(part)
         if out.is_dir():
             out.rmdir()
         os.replace(part, out)
@@ -84,6 +84,12 @@ def export_run(run_folder: Path, out: Path, merged: bool = False) -> str:
     kind = "merged model" if merged else "adapter"
     same = f"{len(rows)} rows answered alike by the run, its merged weights and the exported folder, loaded anew."
     return "\n".join([f"The {kind} of {run_folder} in {out}: {same}", *([note] if note else [])])
+
+
+def _open_to_readers(folder: Path) -> None:
+    """Temporary folders and some writers leave files to their owner alone; a server may be another user."""
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
 
 
 def _plain(recipe: Recipe) -> Recipe:
