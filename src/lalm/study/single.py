@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,32 +16,43 @@ from lalm.evaluate.predict import predict_rows, with_heard
 from lalm.evaluate.score import score_rows
 from lalm.rundir import RunDir, write_text
 from lalm.study.processes import in_use
-from lalm.train.setup import attach, finish, load_model, make_examples, plan, task_examples, write_labels
+from lalm.train.distributed import team
+from lalm.train.setup import attach, check_machine, finish, load_model, make_examples, plan, task_examples, write_labels
 
 
 def train(recipe: Recipe, out: Path, resume: bool = False, quiet: bool = False) -> RunDir:
     """Train what the recipe says into the folder `out`; a run that is finished already is left as it is.
 
     Raises UserError for a folder that holds something else or is in use, an empty pool, or anything wrong with data or
-    model; the folder is written to only when all of that is right.
+    model; the folder is written to only when all of that is right. Processes of `accelerate launch` call this alike.
     """
-    run = RunDir(out)
-    check_folder(run, recipe, resume)
-    if run.info.is_file():
+    with team().ending_together():
+        return _train(recipe, RunDir(out), resume, quiet)
+
+
+def _train(recipe: Recipe, run: RunDir, resume: bool, quiet: bool) -> RunDir:
+    we, started = team(), time.monotonic()
+    with we.main_first():
+        check_folder(run, recipe, resume)
+        finished = run.info.is_file()
+        if not finished:
+            pools = load_pools(recipe.data)
+            check_recordings(pools)
+            examples = make_examples(recipe, pools)
+            stages = plan(recipe, examples)
+            check_machine(recipe.train)
+            model = load_model(recipe)
+            trainable, identity = attach(recipe, model)
+            evaluate, higher = dev_evaluation(recipe, model, pools)
+    we.wait()  # nothing is written before all have looked
+    if finished:
         return run
-    started = time.monotonic()
-    pools = load_pools(recipe.data)
-    check_recordings(pools)
-    examples = make_examples(recipe, pools)
-    stages = plan(recipe, examples)
-    model = load_model(recipe)
-    trainable, identity = attach(recipe, model)
     from lalm.train.loop import fit  # torch; not needed to refuse a recipe or data that are wrong
 
-    evaluate, higher = dev_evaluation(recipe, model, pools)
-    with in_use(out):
-        write_text(run.recipe, to_yaml(recipe))
-        write_labels(run, pools)
+    with in_use(run.root) if we.is_main else contextlib.nullcontext():
+        if we.is_main:
+            write_text(run.recipe, to_yaml(recipe))
+            write_labels(run, pools)
         result = fit(
             model,
             trainable,
@@ -59,6 +71,7 @@ def train(recipe: Recipe, out: Path, resume: bool = False, quiet: bool = False) 
             "answer_tokens": result.answer_tokens,
             "best_step": result.best_step,
             "stopped_early": result.stopped_early,
+            **getattr(model, "counts", {}),  # what the backbone's options changed in the data
         }
         finish(run, recipe, model, pools, counts, started)
     return run
@@ -85,7 +98,8 @@ def dev_evaluation(
     dev = task_examples(recipe, pools.dev)
 
     def evaluate() -> dict[str, float]:
-        rows = with_heard(model, dev, predict_rows(model, dev, recipe.evaluate, quiet=True))
+        mine = team().part(dev)
+        rows = team().together(with_heard(model, mine, predict_rows(model, mine, recipe.evaluate, quiet=True)))
         scores = score_rows(rows, names, num_resamples=1, seed=0)["metrics"]
         return {name: scores[name]["value"] for name in names if scores[name]["value"] is not None}
 

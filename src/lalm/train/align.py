@@ -19,6 +19,8 @@ from lalm.metrics._edits import edit_distance
 from lalm.records import Example, Stage
 from lalm.rundir import RunDir, write_json, write_text
 from lalm.train.align_recipe import AlignRecipe, load_align_recipe
+from lalm.train.distributed import only_alone
+from lalm.train.lean import MEMORY_OPTIONS
 from lalm.train.loop import fit
 from lalm.train.material import Clip, encode_clips, plan_clips, speak_clips
 from lalm.tuners import full
@@ -31,6 +33,7 @@ def align(recipe_file: Path, out: Path, resume: bool = False) -> Path:
 
     Raises UserError for a recipe that cannot be right, a folder that holds another alignment, or a missing engine.
     """
+    only_alone("lalm align")
     recipe = load_align_recipe(recipe_file)
     module = plugins.load("connectors", recipe.connector.name)
     if not hasattr(module, "alignment"):
@@ -54,7 +57,7 @@ def align(recipe_file: Path, out: Path, resume: bool = False) -> Path:
         {"speech": examples[False]},
         recipe.train,
         run,
-        identity=config_hash(recipe.model_dump(mode="json")),
+        identity=config_hash(recipe.model_dump(mode="json", exclude={"train": set(MEMORY_OPTIONS)})),
         resume=resume,
         evaluate=(lambda: {"label_error_rate": label_error_rate(model, examples[True])}) if examples[True] else None,
         higher_is_better=False,
@@ -105,7 +108,7 @@ def _open(recipe: AlignRecipe, out: Path, resume: bool) -> RunDir:
     run = RunDir(out)
     text = yaml.safe_dump(json.loads(recipe.model_dump_json()), sort_keys=False)
     if run.recipe.is_file():
-        if run.recipe.read_text(encoding="utf-8") != text:
+        if load_align_recipe(run.recipe) != recipe:
             raise UserError(f"{out} holds another alignment. Choose another folder with --out.")
         if not resume:
             raise UserError(

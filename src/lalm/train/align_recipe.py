@@ -14,6 +14,7 @@ from lalm.config import PluginChoice, TrainSection, read_yaml
 from lalm.connectors._whisper_decoder import plain_words, spoken_number
 from lalm.data.augment import Augment
 from lalm.errors import ConfigError, DataError
+from lalm.train.lean import MEMORY_OPTIONS
 
 
 class _Section(BaseModel):
@@ -65,6 +66,9 @@ def load_align_recipe(path: Path) -> AlignRecipe:
         unknown = [name for name in source.texts if name not in recipe.texts]
         if unknown:
             raise ConfigError(f"{path}: speech.{source.engine}.texts: there is no text source {unknown[0]!r}.")
+    for option in MEMORY_OPTIONS:
+        if getattr(recipe.train, option):
+            raise ConfigError(f"{path}: train.{option} is for language models; a connector is trained as it is.")
     texts = {}
     for name, text in recipe.texts.items():
         file = None if text.file is None else (path.parent / text.file).resolve()

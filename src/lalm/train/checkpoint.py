@@ -18,18 +18,23 @@ from safetensors.torch import load_file, save_file
 from lalm.contracts import Model
 from lalm.errors import ModelError, UserError
 from lalm.rundir import RunDir, read_json, write_json
+from lalm.train.distributed import team
+from lalm.train.engines import kept, like
 
 ADAPTER_FILE = "adapter_model.safetensors"
 TRAINED_FILE = "trained.safetensors"
 
 
 def trained_state(model: Model) -> dict[str, torch.Tensor]:
-    """The trained weights by name: peft's own names for adapters, parameter names for full tuning."""
+    """The trained weights by name: peft's own names for adapters, parameter names for full tuning.
+
+    Of several processes all must ask, and the main one is given them.
+    """
     if model.peft is not None:
         state = get_peft_model_state_dict(model.peft)
     else:
         state = {name: p.detach() for name, p in model.module.named_parameters() if p.requires_grad}
-    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
+    return kept(state, team())
 
 
 def load_trained_state(model: Model, state: dict[str, torch.Tensor], where: str) -> None:
@@ -43,22 +48,22 @@ def load_trained_state(model: Model, state: dict[str, torch.Tensor], where: str)
         raise ModelError(
             f"{where}: these weights belong to another model or tuner ({len(wrong)} differ, first {wrong[0]})."
         )
-    if model.peft is not None:
+    if model.peft is not None and not any(hasattr(tensor, "full_tensor") for tensor in known.values()):
         set_peft_model_state_dict(model.peft, state)
     else:
         with torch.no_grad():
             for name, tensor in state.items():
-                known[name].copy_(tensor)
+                known[name].copy_(like(known[name], tensor))
 
 
-def save_trained(model: Model, folder: Path) -> None:
+def save_trained(model: Model, folder: Path, state: dict[str, torch.Tensor]) -> None:
     """`adapter_config.json` + safetensors for adapters (as peft reads them), one safetensors file for full tuning."""
     folder.mkdir(parents=True, exist_ok=True)
     if model.peft is not None:
         model.peft.peft_config["default"].save_pretrained(str(folder))
-        save_file(trained_state(model), folder / ADAPTER_FILE, metadata={"format": "pt"})
+        save_file(state, folder / ADAPTER_FILE, metadata={"format": "pt"})
     else:
-        save_file(trained_state(model), folder / TRAINED_FILE, metadata={"format": "pt"})
+        save_file(state, folder / TRAINED_FILE, metadata={"format": "pt"})
 
 
 def load_trained(model: Model, folder: Path) -> None:
@@ -100,22 +105,39 @@ def _whole(target: Path) -> Iterator[Path]:
 
 
 def save_adapter(run: RunDir, model: Model) -> None:
-    """The finished weights, whole or not at all. Raises UserError if they cannot be written."""
-    with _whole(run.adapter) as folder:
-        save_trained(model, folder)
+    """The finished weights, whole or not at all; the main process writes. Raises UserError if they cannot be written."""
+    weights = trained_state(model)
+    if team().is_main:
+        with _whole(run.adapter) as folder:
+            save_trained(model, folder, weights)
 
 
 def save_checkpoint(
-    run: RunDir, step: int, model: Model, optimizer: torch.optim.Optimizer, state: dict[str, Any], keep: int
-) -> Path:
+    run: RunDir, step: int, model: Model, progress: dict[str, torch.Tensor], state: dict[str, Any], keep: int
+) -> None:
     """Write `checkpoint-<step>/` whole or not at all, then drop the oldest ones beyond `keep` (the best one apart).
 
+    `progress` is the optimizer's. All processes call this, the main one writes, and the others wait for it.
     Raises UserError if it cannot be written.
     """
-    target = run.checkpoint(step)
-    with _whole(target) as folder:
-        save_trained(model, folder)
-        save_file(_optimizer_state(optimizer), folder / "optimizer.safetensors")
+    weights = trained_state(model)
+    if team().is_main:
+        _write_checkpoint(run, step, model, weights, progress, state, keep)
+    team().wait()
+
+
+def _write_checkpoint(
+    run: RunDir,
+    step: int,
+    model: Model,
+    weights: dict[str, torch.Tensor],
+    progress: dict[str, torch.Tensor],
+    state: dict[str, Any],
+    keep: int,
+) -> None:
+    with _whole(run.checkpoint(step)) as folder:
+        save_trained(model, folder, weights)
+        save_file(progress, folder / "optimizer.safetensors")
         save_file(_random_state(), folder / "random.safetensors")
         if model.tokenizer is not None:
             model.tokenizer.save_pretrained(str(folder / "tokenizer"))
@@ -126,7 +148,6 @@ def save_checkpoint(
     apart = run.checkpoint(state.get("best_step") or -1)
     for old in [path for path in run.checkpoints() if path != apart][:-keep]:
         _drop(old)
-    return target
 
 
 def clear_away(run: RunDir) -> None:
@@ -144,17 +165,13 @@ def _drop(folder: Path) -> None:
         shutil.rmtree(gone, ignore_errors=True)
 
 
-def load_progress(folder: Path, optimizer: torch.optim.Optimizer) -> None:
-    """Optimizer and random state of a checkpoint whose weights are loaded already."""
-    parameters = optimizer.param_groups[0]["params"]
-    for name, value in _read(folder / "optimizer.safetensors").items():
-        index, key = name.split("/", 1)
-        parameter = parameters[int(index)]
-        optimizer.state[parameter][key] = value.to(parameter.device) if value.dim() else value
+def load_progress(folder: Path) -> dict[str, torch.Tensor]:
+    """What the optimizer knew at a checkpoint whose weights are loaded already; the random state is put back."""
     random = _read(folder / "random.safetensors")
     torch.set_rng_state(random["torch_cpu"])
     if "torch_cuda" in random and torch.cuda.is_available():
         torch.cuda.set_rng_state(random["torch_cuda"])
+    return _read(folder / "optimizer.safetensors")
 
 
 def checkpoint_state(folder: Path) -> dict[str, Any]:
@@ -163,14 +180,6 @@ def checkpoint_state(folder: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ModelError(f"{folder}/state.json: is not a mapping: {json.dumps(value)[:80]}")
     return value
-
-
-def _optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    state = {}
-    for index, parameter in enumerate(optimizer.param_groups[0]["params"]):
-        for key, value in optimizer.state.get(parameter, {}).items():
-            state[f"{index}/{key}"] = torch.as_tensor(value).detach().cpu().contiguous().clone()
-    return state
 
 
 def _random_state() -> dict[str, torch.Tensor]:

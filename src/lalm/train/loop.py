@@ -16,6 +16,9 @@ from lalm.errors import ConfigError, UserError
 from lalm.records import Example, Stage
 from lalm.rundir import RunDir
 from lalm.train import checkpoint
+from lalm.train.distributed import Alone, team
+from lalm.train.engines import Engine
+from lalm.train.launch import engine_for
 from lalm.train.log import TrainLog
 from lalm.train.optim import schedule, uses_bf16
 from lalm.train.steps import names_of_stage, plan_steps, stage_keys
@@ -63,21 +66,24 @@ def fit(
     """Train `trainable` parameters of `model` through `stages` and leave the model as training ended.
 
     The loss of an optimizer step is the mean negative log-likelihood over all answer tokens of the step, whatever the
-    micro-batches: gradients of sums are added up and divided once. `identity` is everything else that the weights depend
-    on (model, tuner); with the rows' content it names stages that runs of a study share through `store`.
+    micro-batches and processes: gradients of sums are added up and divided once. `identity` is everything else that the
+    weights depend on (model, tuner); with the rows' content it names stages that runs of a study share through `store`.
+
+    Several processes (`distributed`) call this alike and take the same steps; the main one alone writes and speaks.
 
     Raises UserError for an empty plan, rows that cannot be used, a checkpoint of another plan, or divergence.
     """
     # 1. the plan, step by step
-    steps = plan_steps(model, stages, pools, cfg)
+    we = team()
+    with we.main_first():
+        steps = plan_steps(model, stages, pools, cfg, we.size)
+    steps = we.from_main(steps)
     total = len(steps)
     if total == 0:
         raise ConfigError("The plan holds no rows: neither text nor recordings are left for any stage.")
     stage_steps = Counter(step.stage for step in steps)
-    parameters = dict(model.module.named_parameters())
-    trained = [parameters[name] for name in trainable]
-    of_stage = [[parameters[name] for name in names_of_stage(model, trainable, stage)] for stage in stages]
-    keys = stage_keys(model, stages, pools, cfg, identity)
+    names_of = [names_of_stage(model, trainable, stage) for stage in stages]
+    keys = we.from_main(stage_keys(model, stages, pools, cfg, identity, we.size))
 
     # 2. where to begin: a checkpoint, a shared stage, or the first step
     state: dict[str, Any] = {
@@ -89,8 +95,9 @@ def fit(
         "best_step": None,
     }
     state |= {"bad_evaluations": 0, "stopped": False}
-    checkpoint.clear_away(run)
-    found = run.checkpoints()[-1] if resume and run.checkpoints() else None
+    if we.is_main:
+        checkpoint.clear_away(run)
+    found = we.from_main(run.checkpoints()[-1] if resume and run.checkpoints() else None)
     if found is not None:
         state = checkpoint.checkpoint_state(found)
         if state["plan"] != keys[-1]:
@@ -108,42 +115,45 @@ def fit(
     position = state["step"]
 
     # 3. the steps
+    engine = engine_for(we, model, trainable)
+    parameters = dict(model.module.named_parameters())
+    trained = [parameters[name] for name in trainable]
     model.module.train()
-    log = TrainLog(run, total, position, quiet)
+    log = TrainLog(run, total, position, quiet, we)
     optimizer, current_stage = None, -1
     autocast = torch.autocast(trained[0].device.type, torch.bfloat16, enabled=uses_bf16(cfg, trained[0].device))
     for number in range(position, total if not state["stopped"] else position):
         step, stage = steps[number], stages[steps[number].stage]
         if step.stage != current_stage or optimizer is None:
             # 3a. every stage has its own optimizer, schedule and randomness; a checkpoint brings back those it left off in
-            optimizer = torch.optim.AdamW(of_stage[step.stage], lr=0.0, weight_decay=cfg.weight_decay)
+            optimizer = engine.optimizer([parameters[name] for name in names_of[step.stage]], cfg.weight_decay)
             current_stage = step.stage
             torch.manual_seed(cfg.seed * 1000 + step.stage)
             if found is not None and number == position and step.index > 0:
-                checkpoint.load_progress(found, optimizer)
+                engine.load_progress(optimizer, checkpoint.load_progress(found))
+        engine.seed(cfg.seed, step.stage, step.index)
         rate = cfg.learning_rate * stage.learning_rate_scale * schedule(cfg, stage, step.index, stage_steps[step.stage])
         for group in optimizer.param_groups:
             group["lr"] = rate
 
         # 3b. sums of gradients over the micro-batches, divided once by the answer tokens of the whole step
         num_tokens = 0
-        for rows in step.micro_batches:
+        shared = engine.share(step.micro_batches)
+        for turn, (rows, counts) in enumerate(shared, 1):
             examples = [pools[pool][index] for pool, index in rows]
             with autocast:
-                nll, tokens = model.loss(model.batch(examples))
-            nll.sum().backward()
-            num_tokens += int(tokens.sum())
-            log.rows(examples, nll.tolist(), tokens.tolist())
-        for parameter in of_stage[step.stage]:
-            if parameter.grad is not None:
-                parameter.grad.div_(num_tokens)
-        norm = float(torch.nn.utils.clip_grad_norm_(of_stage[step.stage], cfg.max_grad_norm))
+                nll, tokens = engine.loss(examples)
+            engine.backward(nll.sum() if counts else 0.0 * nll.sum(), turn == len(shared))
+            if counts:
+                num_tokens += int(tokens.sum())
+                log.rows(examples, nll.tolist(), tokens.tolist())
+        num_tokens = engine.total(num_tokens)
+        norm = engine.step(optimizer, num_tokens, cfg.max_grad_norm)
         if not math.isfinite(norm):
             raise UserError(
                 f"Training diverged at step {number + 1} (gradient norm {norm}). "
                 f"Lower train.learning_rate (now {cfg.learning_rate}) and try again."
             )
-        optimizer.step()
         for parameter in trained:
             parameter.grad = None
 
@@ -154,12 +164,14 @@ def fit(
         if done % cfg.logging_steps == 0 or stage_ends:
             log.line(done, stage.name, learning_rate=rate, grad_norm=round(norm, 4))
         if stage_ends and store is not None and done < total:
-            store.save(keys[step.stage], checkpoint.trained_state(model))
+            weights = checkpoint.trained_state(model)
+            if we.is_main:
+                store.save(keys[step.stage], weights)
         improved = False
         if evaluate is not None and (stage_ends or (cfg.eval_steps and done % cfg.eval_steps == 0)):
-            improved = _judge(model, evaluate, cfg, state, log, stage.name, higher_is_better)
+            improved = _judge(model, engine, we, evaluate, cfg, state, log, stage.name, higher_is_better)
         if improved or state["stopped"] or done % cfg.save_steps == 0 or (done == total and store is None):
-            checkpoint.save_checkpoint(run, done, model, optimizer, state, cfg.save_total_limit)
+            checkpoint.save_checkpoint(run, done, model, engine.progress(optimizer), state, cfg.save_total_limit)
         if state["stopped"]:
             break
 
@@ -172,6 +184,8 @@ def fit(
 
 def _judge(
     model: Model,
+    engine: Engine,
+    we: Alone,
     evaluate: Evaluate,
     cfg: TrainSection,
     state: dict[str, Any],
@@ -181,7 +195,8 @@ def _judge(
 ) -> bool:
     """Dev metrics into the log; whether the chosen one improved, and in `state` whether it is time to stop."""
     model.module.eval()
-    values = dict(evaluate())
+    with engine.answering():
+        values = we.from_main(dict(evaluate()))
     model.module.train()
     log.line(state["step"], stage, **{f"dev/{name}": value for name, value in values.items()})
     if cfg.metric_for_best_model is None:

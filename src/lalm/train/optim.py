@@ -24,13 +24,16 @@ def schedule(cfg: TrainSection, stage: Stage, step: int, total: int) -> float:
 
 def uses_bf16(cfg: TrainSection, device: torch.device) -> bool:
     """Whether training computes in bfloat16 here. Raises ConfigError if it is asked for and the machine cannot."""
-    native = (
-        torch.cuda.is_bf16_supported(including_emulation=False)
-        if device.type == "cuda"
-        else device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported())
-    )
+    native = computes_in_bf16(device)
     if cfg.bf16 and not native:
         raise ConfigError(
             f"train.bf16: this machine's {device.type} does not compute in bfloat16 natively. Leave it out, or set it to false."
         )
     return native if cfg.bf16 is None else cfg.bf16
+
+
+def computes_in_bf16(device: torch.device) -> bool:
+    """Whether the device computes in bfloat16 natively."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported())

@@ -16,13 +16,14 @@ from random import Random
 from typing import Any
 
 from lalm import plugins
-from lalm.config import Recipe, config_hash
+from lalm.config import Recipe, TrainSection, config_hash
 from lalm.contracts import Model
 from lalm.data.audio import content_hash
 from lalm.data.pools import LoadedPools
 from lalm.errors import ConfigError, DataError
 from lalm.records import Example, Pools, Stage, Utterance
 from lalm.rundir import RunDir, write_json
+from lalm.train.distributed import team
 
 # the most restrictive first: what a result made from several sources may be used for; "" stands for what is not known
 _RESTRICTIVENESS = (
@@ -69,24 +70,52 @@ def plan(recipe: Recipe, examples: Mapping[str, Sequence[Example]]) -> list[Stag
     return stages
 
 
-def load_model(recipe: Recipe) -> Model:
-    """The recipe's backbone, on the accelerator if there is one."""
-    import torch
+def check_machine(cfg: TrainSection) -> None:
+    """Raises UserError, before any weight is loaded, if this machine cannot train as `cfg` asks (`bf16`)."""
+    from lalm.train.optim import uses_bf16
 
+    uses_bf16(cfg, team().device)
+
+
+def load_model(recipe: Recipe) -> Model:
+    """The recipe's backbone, on this process's accelerator if there is one, with the recipe's memory options.
+
+    Raises UserError if the weights cannot be had, or cannot be put into four bits where that is asked for.
+    """
+    from lalm.train import lean
+
+    we = team()
+    if recipe.train.load_in_4bit:
+        lean.check_4bit(we.device)
     backbone = plugins.load("backbones", recipe.backbone.name)
     model: Model = backbone.load(plugins.configure(backbone, recipe.backbone.options, "backbone"))
-    if torch.cuda.is_available():
-        model.module.to("cuda")
+    if recipe.train.load_in_4bit:
+        lean.quantize(model, recipe.train, we.device)
+    if we.device.type == "cuda":
+        model.module.to(we.device)
+    if recipe.train.gradient_checkpointing:
+        lean.recompute(model)
     return model
 
 
 def attach(recipe: Recipe, model: Model) -> tuple[list[str], Any]:
-    """Attach the tuner, seeded; names of the trainable parameters, and what else the weights depend on."""
+    """Attach the tuner, seeded; names of the trainable parameters, and what else the weights depend on.
+
+    Raises UserError for groups that the tuner cannot train.
+    """
     import torch
 
     tuner = plugins.load("tuners", recipe.tuner.name)
     torch.manual_seed(recipe.train.seed)
-    trainable = tuner.attach(model, recipe.train.groups, plugins.configure(tuner, recipe.tuner.options, "tuner"))
+    try:
+        trainable = tuner.attach(model, recipe.train.groups, plugins.configure(tuner, recipe.tuner.options, "tuner"))
+    except RuntimeError as error:
+        if not recipe.train.load_in_4bit or "floating point" not in str(error):
+            raise
+        raise ConfigError(
+            f"train.load_in_4bit: weights of four bits are frozen, and the tuner {recipe.tuner.name} trains the weights "
+            "themselves. Use the tuner lora, or leave train.load_in_4bit out."
+        ) from None
     base = {key: value for key, value in model.identity.items() if not key.startswith("connector")}
     trains_connector = any("connector" in group or "audio" in group for group in recipe.train.groups)
     return trainable, [
@@ -115,13 +144,17 @@ def write_labels(run: RunDir, pools: LoadedPools) -> None:
 def finish(
     run: RunDir, recipe: Recipe, model: Model, pools: LoadedPools, counts: Mapping[str, Any], started: float
 ) -> None:
-    """The finished weights and `run.json`, which is written last: a folder without it is not a finished run."""
+    """The finished weights and `run.json`, which is written last: a folder without it is not a finished run.
+
+    All processes call this; the main one writes, and the others wait for it.
+    """
     from lalm.train.checkpoint import save_adapter
 
     save_adapter(run, model)
-    write_json(
-        run.info, {**provenance(recipe, model, pools), **counts, "seconds": round(time.monotonic() - started, 1)}
-    )
+    if team().is_main:
+        made = provenance(recipe, model, pools)
+        write_json(run.info, {**made, **counts, "seconds": round(time.monotonic() - started, 1)})
+    team().wait()
 
 
 def provenance(recipe: Recipe, model: Model, pools: LoadedPools) -> dict[str, Any]:
@@ -142,6 +175,7 @@ def provenance(recipe: Recipe, model: Model, pools: LoadedPools) -> dict[str, An
         }
         | {"python": platform.python_version(), "lalm": _own_version()},
         "hardware": {"machine": platform.machine(), "cores": os.cpu_count(), "device": _device()},
+        "num_processes": team().size,
         "git": _git_state(),
         "command": " ".join(["lalm", *sys.argv[1:]]),
         "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,

@@ -11,9 +11,11 @@ from lalm.config import TrainSection, config_hash
 from lalm.contracts import Model
 from lalm.errors import ConfigError, DataError, nearest
 from lalm.records import Example, Stage
+from lalm.train.lean import MEMORY_OPTIONS
 from lalm.train.order import Row, batches, epoch_rows
 
 Pools = Mapping[str, Sequence[Example]]
+NOT_IN_THE_WEIGHTS = {"save_steps", "save_total_limit", "logging_steps", "eval_steps", *MEMORY_OPTIONS}
 
 
 @dataclass(frozen=True)
@@ -23,11 +25,16 @@ class Step:
     micro_batches: tuple[tuple[Row, ...], ...]
 
 
-def plan_steps(model: Model, stages: Sequence[Stage], pools: Pools, cfg: TrainSection) -> list[Step]:
-    """Every optimizer step of a plan, in order; the same whenever it is asked for."""
+def plan_steps(
+    model: Model, stages: Sequence[Stage], pools: Pools, cfg: TrainSection, num_processes: int = 1
+) -> list[Step]:
+    """Every optimizer step of a plan, in order; the same whenever it is asked for.
+
+    A step holds the micro-batches of all processes: its rows are those of one process that accumulates as many.
+    """
     sizes = {pool: len(rows) for pool, rows in pools.items()}
     lengths = row_lengths(model, stages, pools)
-    step_size = cfg.per_device_train_batch_size * cfg.gradient_accumulation_steps
+    step_size = cfg.per_device_train_batch_size * cfg.gradient_accumulation_steps * num_processes
     steps = []
     for number, stage in enumerate(stages):
         index = 0
@@ -81,9 +88,12 @@ def stage_keys(
     pools: Pools,
     cfg: TrainSection,
     identity: Any,
+    num_processes: int = 1,
 ) -> list[str]:
     """One key a stage: everything that its resulting weights depend on, the stages before included."""
-    settings = cfg.model_dump(mode="json", exclude={"save_steps", "save_total_limit", "logging_steps", "eval_steps"})
+    settings = cfg.model_dump(mode="json", exclude=NOT_IN_THE_WEIGHTS)
+    if num_processes > 1:  # more rows a step
+        settings["num_processes"] = num_processes
     contents: dict[str, str] = {}
     keys, previous = [], config_hash([identity, settings])
     for stage in stages:
