@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -86,32 +87,7 @@ def fit(
     keys = we.from_main(stage_keys(model, stages, pools, cfg, identity, we.size))
 
     # 2. where to begin: a checkpoint, a shared stage, or the first step
-    state: dict[str, Any] = {
-        "plan": keys[-1],
-        "step": 0,
-        "shared_steps": 0,
-        "answer_tokens": 0,
-        "best": None,
-        "best_step": None,
-    }
-    state |= {"bad_evaluations": 0, "stopped": False}
-    if we.is_main:
-        checkpoint.clear_away(run)
-    found = we.from_main(run.checkpoints()[-1] if resume and run.checkpoints() else None)
-    if found is not None:
-        state = checkpoint.checkpoint_state(found)
-        if state["plan"] != keys[-1]:
-            raise UserError(
-                f"{found} belongs to another recipe or other data; resume with the same, or start anew elsewhere."
-            )
-        checkpoint.load_trained(model, found)
-    elif store is not None:
-        for index in reversed(range(len(stages))):
-            weights = store.load(keys[index])
-            if weights is not None:
-                checkpoint.load_trained_state(model, weights, f"shared stage {keys[index]}")
-                state["step"] = state["shared_steps"] = sum(step.stage <= index for step in steps)
-                break
+    state, found = _beginning(model, run, keys, [step.stage for step in steps], resume, store)
     position = state["step"]
 
     # 3. the steps
@@ -180,6 +156,48 @@ def fit(
         checkpoint.load_trained(model, run.checkpoint(state["best_step"]))
     model.module.eval()
     return FitResult(state["step"], state["shared_steps"], state["answer_tokens"], state["best_step"], state["stopped"])
+
+
+def _beginning(
+    model: Model,
+    run: RunDir,
+    keys: Sequence[str],
+    stage_of_step: Sequence[int],
+    resume: bool,
+    store: StageStore | None,
+) -> tuple[dict[str, Any], Path | None]:
+    """Weights to begin with are loaded; the state of the run there, and the checkpoint that it is from, if any.
+
+    Raises UserError for a checkpoint of another plan.
+    """
+    state: dict[str, Any] = {
+        "plan": keys[-1],
+        "step": 0,
+        "shared_steps": 0,
+        "answer_tokens": 0,
+        "best": None,
+        "best_step": None,
+    }
+    state |= {"bad_evaluations": 0, "stopped": False}
+    we = team()
+    if we.is_main:
+        checkpoint.clear_away(run)
+    found = we.from_main(run.checkpoints()[-1] if resume and run.checkpoints() else None)
+    if found is not None:
+        state = checkpoint.checkpoint_state(found)
+        if state["plan"] != keys[-1]:
+            raise UserError(
+                f"{found} belongs to another recipe or other data; resume with the same, or start anew elsewhere."
+            )
+        checkpoint.load_trained(model, found)
+    elif store is not None:
+        for index in reversed(range(len(keys))):
+            weights = store.load(keys[index])
+            if weights is not None:
+                checkpoint.load_trained_state(model, weights, f"shared stage {keys[index]}")
+                state["step"] = state["shared_steps"] = sum(stage <= index for stage in stage_of_step)
+                break
+    return state, found
 
 
 def _judge(
