@@ -30,6 +30,7 @@ TUNERS: dict[str, Any] = {
     "full": {"name": "full"},
     "last": {"name": "lora", "r": 4, "last_layers": 1},  # what the layers below make of a row is kept
 }
+BACKBONES: dict[str, Any] = {"native": {"name": "qwen2_audio", "tiny": True}}  # the others: the recipe's
 # name -> tuner, seed of the mixture, settings of one process; several divide the accumulation among them
 RUNS: dict[str, tuple[str, int, dict[str, Any]]] = {
     "lora": ("lora", 1, {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4}),
@@ -44,6 +45,15 @@ RUNS: dict[str, tuple[str, int, dict[str, Any]]] = {
         "last",
         6,
         {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2, "groups": tuple(WORDS_ONLY[:2])},
+    ),
+    "native": (
+        "lora",
+        7,
+        {
+            "per_device_train_batch_size": 2,
+            "gradient_accumulation_steps": 2,
+            "groups": ("llm.attention", "llm.mlp", "connector"),
+        },
     ),
     "wide": ("lora", 4, {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2}),
 }
@@ -85,7 +95,9 @@ def prepared(recipe: Recipe, name: str, num_processes: int, **settings: Any) -> 
             **settings,
         }
     )
-    return recipe.model_copy(update={"train": train, "tuner": recipe.tuner.model_validate(TUNERS[tuner])})
+    backbone = recipe.backbone.model_validate(BACKBONES[name]) if name in BACKBONES else recipe.backbone
+    tuned = recipe.tuner.model_validate(TUNERS[tuner])
+    return recipe.model_copy(update={"train": train, "tuner": tuned, "backbone": backbone})
 
 
 def run(recipe: Recipe, name: str, folder: Path, **options: Any) -> dict[str, torch.Tensor]:
