@@ -23,3 +23,13 @@ def smol_folder() -> Path:
         if os.environ.get("LALM_TEST_OFFLINE"):
             pytest.skip(f"the embedded model is not in LALM_HOME: {error}")
         raise
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight sentences, four recordings to train on and two to test, in barista's layout."""
+    from lalm import plugins
+
+    root = tmp_path_factory.mktemp("corpus")
+    plugins.load("corpora", "barista").make_tiny(root, seed=0)
+    return root

@@ -78,14 +78,10 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
     add.add_argument("--gold-transcripts", action="store_true", help="predictions were made from gold transcripts")
     add.add_argument("--json", action="store_true", help="print JSON")
 
-    add = command(
-        "export", _export, "write a run as a folder that other tools load, if it answers there as it does here"
-    )
+    add = command("export", _export, "write a run as a folder that other tools load, if it answers there as here")
     add.add_argument("run_folder", type=Path, metavar="RUN")
     add.add_argument("--out", type=Path, required=True, help="folder to write")
-    add.add_argument(
-        "--merged", action="store_true", help="the whole model, the adapter folded in (default: the adapter)"
-    )
+    add.add_argument("--merged", action="store_true", help="the whole model, the adapter folded in (none: the adapter)")
 
     add = command("transcribe", _transcribe, "print what the model hears")
     add.add_argument("files", type=Path, nargs="+", metavar="FILE")

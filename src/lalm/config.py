@@ -269,6 +269,14 @@ def _resolve(kind: str, choice: PluginChoice, where: str, problems: list[str]) -
     return PluginChoice.model_validate({"name": choice.name, **config.model_dump(mode="json"), **inner})
 
 
+def as_written_now(text: str) -> str | None:
+    """A resolved recipe of any release as this one writes it, options that came since at their defaults; None if it cannot."""
+    try:
+        return to_yaml(parse_recipe(yaml.safe_load(text), Path.cwd()))
+    except (ConfigError, yaml.YAMLError, AttributeError, TypeError):
+        return None
+
+
 def to_yaml(recipe: Recipe) -> str:
     """The resolved recipe as YAML that `load_recipe` reads back."""
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

@@ -99,6 +99,10 @@ class RunDir:
         return self.root / "run.json"
 
     @property
+    def labels(self) -> Path:
+        return self.root / "labels.json"
+
+    @property
     def log(self) -> Path:
         return self.root / "log.jsonl"
 

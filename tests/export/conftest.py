@@ -9,19 +9,11 @@ from typing import Any
 import pytest
 from tiny_parts import make_encoder, make_language_model
 
-from lalm import plugins
 from lalm.config import parse_recipe
 from lalm.evaluate.predict import predict_run
 from lalm.study.single import train
 
 SMOL = {"name": "smol", "tiny": True, "connector": "mlp"}
-
-
-@pytest.fixture(scope="session")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("corpus")
-    plugins.load("corpora", "barista").make_tiny(root, seed=0)
-    return root
 
 
 @pytest.fixture(scope="session")

@@ -129,19 +129,24 @@ def test_nemo_rows_pieces_and_semantics(tmp_path, run, rows_of, lines):
         {"audio_filepath": "../long.wav", "duration": 2.0, "text": "the whole", "lang": "de", "snr": 12.5},
         {"audio_filepath": "../long.wav", "offset": 0.5, "duration": 0.25, "text": "a piece", "speaker": "anna"},
         {"audio_filepath": "../long.wav", "duration": 2.0, "text": semantics, "transcript": "wake me"},
+        {"audio_filepath": "../long.wav", "offset": 0, "duration": 0.25, "text": "the beginning"},
+        {"audio_filepath": "../long.wav", "offset": 0.0, "duration": 1.995, "text": "all of it"},
     )
     lines(
         tmp_path / "data" / "validation_manifest.json", {"audio_filepath": "../long.wav", "duration": 2.0, "text": "b"}
     )
     run("import", "nemo", tmp_path / "data", "allow_outside_paths=true", "--out", tmp_path / "in")
     found = rows_of(tmp_path / "in")
-    one, two, three, four = found.values()
+    one, two, three, beginning, whole, four = found.values()
     assert (one.text, one.language, one.duration_s, one.split) == ("the whole", "de", 2.0, "train")
     assert one.meta["extra"] == {"snr": 12.5}
     assert (two.text, two.speaker, two.duration_s) == ("a piece", "anna", 0.25)
     np.testing.assert_allclose(audio.load(two.audio), audio.load(path)[8000:12_000], atol=1e-4)
     assert two.audio.parent == tmp_path / "in" / "audio"
     assert (three.text, three.frame) == ("wake me", Frame("alarm_set", (Slot("time", "seven o'clock"),)))
+    assert beginning.duration_s == 0.25
+    np.testing.assert_allclose(audio.load(beginning.audio), audio.load(path)[:4000], atol=1e-4)
+    assert whole.audio.samefile(path)
     assert four.split == "dev"
 
 

@@ -189,6 +189,30 @@ def test_runs_of_a_release_that_heard_otherwise_are_not_taken_up(finished, study
         run_study(study_file, out)
 
 
+def test_a_study_of_a_release_with_fewer_options_is_the_same_study(finished, study_file, tmp_path):
+    out = copy_of(finished, tmp_path / "study")
+    entries = read_json(out / "plan.json")
+    for run in entries["runs"]:
+        assert "load_in_4bit: false" in run["recipe"]
+        run["recipe"] = run["recipe"].replace("  load_in_4bit: false\n", "")
+    write_json(out / "plan.json", entries)
+    before = read_json(finished / "results.json")["cells"]
+    run_study(study_file, out)
+    assert read_json(out / "results.json")["cells"] == before
+    entries["runs"][0]["recipe"] = entries["runs"][0]["recipe"].replace("seed: 0", "seed: 7")
+    write_json(out / "plan.json", entries)
+    with pytest.raises(UserError, match=r"holds another study \(1 runs differ"):
+        run_study(study_file, out)
+
+
+def test_processes_of_a_launch_do_not_each_run_the_study(study_file, tmp_path, monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="lalm study works in one process"):
+        run_study(study_file, tmp_path / "study")
+    assert not (tmp_path / "study").exists()
+
+
 # -- failing ---------------------------------------------------------------------------------------------------------
 
 

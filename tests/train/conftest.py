@@ -11,19 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from lalm import plugins
 from lalm.config import Recipe, parse_recipe, to_yaml
 from lalm.data.pools import load_pools
 from lalm.records import Example
 from lalm.train.setup import make_examples
-
-
-@pytest.fixture(scope="session")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eight sentences, four recordings to train on and two to test, in barista's layout."""
-    root = tmp_path_factory.mktemp("corpus")
-    plugins.load("corpora", "barista").make_tiny(root, seed=0)
-    return root
 
 
 @pytest.fixture(scope="session")

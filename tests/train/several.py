@@ -163,5 +163,6 @@ def main(recipe_file: Path, out: Path, strategies: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    faulthandler.enable()  # where it aborts, if it does
     faulthandler.dump_traceback_later(int(sys.argv[4]), exit=True)  # where it hangs, if it does
     main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3].split(","))

@@ -17,8 +17,9 @@ from lalm.backbones import _language, _prompt
 from lalm.backbones._composed_module import Batch, ComposedModule, Row
 from lalm.backbones._decoding import decoder
 from lalm.backbones._encoder import AudioEncoder
+from lalm.backbones._row_cache import RowCache
 from lalm.backbones._waveform_encoder import WaveformEncoder
-from lalm.data.cache import PreparedCache, version
+from lalm.data.cache import PreparedCache
 from lalm.errors import DataError, ModelError
 from lalm.records import Example
 
@@ -46,7 +47,7 @@ class ComposedModel:
             parameter.requires_grad_(False)
         self._cache = cache or PreparedCache(None)
         self._templates: dict[str, tuple[list[int], list[int]]] = {}
-        self._rows: dict[tuple[Example, Any], Row] = {}
+        self._rows = RowCache(self._make_row)
         self._end_of_turn = _prompt.end_of_turn(tokenizer)
 
     # -- parts ---------------------------------------------------------------------------------------------------
@@ -85,13 +86,7 @@ class ComposedModel:
 
         Raises DataError that names the row: unreadable or too long audio, more positions than the language model has.
         """
-        key = (example, version(example.audio) if example.audio is not None else None)
-        if key not in self._rows:
-            try:
-                self._rows[key] = self._make_row(example)
-            except DataError as error:
-                raise DataError(f"Row '{example.id}': {error}") from None
-        return self._rows[key]
+        return self._rows(example)
 
     def _make_row(self, example: Example) -> Row:
         before, after = self._template(example.instruction)

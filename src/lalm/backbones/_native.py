@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from lalm.backbones._family import SAMPLE_RATE_HZ, Family
 from lalm.backbones._native_rows import IGNORE, Batch, Prompts, Row, collate
+from lalm.backbones._row_cache import RowCache
 from lalm.data import audio
-from lalm.data.cache import version
 from lalm.errors import ConfigError, DataError
 from lalm.models.parts import quiet_libraries
 from lalm.records import Example
@@ -65,7 +65,7 @@ class NativeModel:
             family, processor, eos if isinstance(eos, list | tuple) else [] if eos is None else [eos]
         )
         self._positions: int = module.config.get_text_config().max_position_embeddings
-        self._rows: dict[tuple[Example, Any], Row] = {}
+        self._rows = RowCache(self._make_row)
         self._cut: set[Path] = set()
 
     @property
@@ -84,13 +84,7 @@ class NativeModel:
 
         Raises DataError that names the row: unreadable, too long or too short audio, more positions than the model has.
         """
-        key = (example, version(example.audio) if example.audio is not None else None)
-        if key not in self._rows:
-            try:
-                self._rows[key] = self._make_row(example)
-            except DataError as error:
-                raise DataError(f"Row '{example.id}': {error}") from None
-        return self._rows[key]
+        return self._rows(example)
 
     def _make_row(self, example: Example) -> Row:
         if example.audio is None and example.text is None:

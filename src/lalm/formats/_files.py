@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from lalm.data.intake import Intake
 from lalm.data.labelled import SPLITS, Split
-from lalm.data.manifest import parse_row
+from lalm.data.manifest import json_lines, parse_row
 from lalm.data.problems import Problems
 from lalm.errors import DataError, many
 from lalm.records import Utterance
 
 _Made = TypeVar("_Made")
 Paths = Literal["absolute", "relative"]
+
+
+@dataclass(frozen=True)
+class Line:
+    """Where a row stands: the name that it gets, file and line for messages, the folder that file names start from."""
+
+    name: str
+    where: str
+    folder: Path
 
 
 def split_files(source: str, suffixes: tuple[str, ...]) -> list[tuple[Path, Split | None]]:
@@ -43,6 +53,33 @@ def split_of(name: str) -> Split | None:
     """The split that a name means: `train`, `devel`, `test-00000-of-00001`, `train_manifest` ..."""
     words = name.lower().replace("-", "_").replace(".", "_").split("_")
     return next((SPLITS[word] for word in words if word in SPLITS), None)
+
+
+def read_lines(
+    source: str,
+    suffixes: tuple[str, ...],
+    into: Intake,
+    cfg: Any,
+    fields: Callable[[Any, Line], dict[str, Any]],
+    names: Mapping[str, str] | None = None,
+) -> Iterator[Utterance]:
+    """The rows of a file of JSON lines, or of the files of a folder that are named after splits.
+
+    `fields` makes the manifest's fields of a line (raising ValueError with what is wrong); `audio` is a name as it stands
+    in the file, or the Path of a clip that was made of the line. `cfg` has `audio_folder` and `allow_outside_paths`.
+    """
+    for path, split in split_files(source, suffixes):
+        folder = cfg.audio_folder or path.parent
+        for number, value in json_lines(path, into.problems):
+            line = Line(f"{path.stem}-{number}", f"{path}, line {number}", folder)
+            try:
+                row = {"id": line.name, "split": split, **fields(value, line)}
+            except ValueError as error:
+                into.problem(line.where, f"{error}.")
+                continue
+            ours = isinstance(row["audio"], Path)
+            row["audio"] = str(row["audio"]) if ours else row["audio"]
+            yield from checked(row, line.where, into, folder, cfg.allow_outside_paths or ours, names)
 
 
 def checked(

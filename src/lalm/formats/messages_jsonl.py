@@ -13,9 +13,8 @@ from typing import Any
 from pydantic import Field
 
 from lalm.data.intake import Intake
-from lalm.data.manifest import json_lines
 from lalm.formats import _chat
-from lalm.formats._files import Paths, checked, each, split_files, written
+from lalm.formats._files import Line, Paths, each, read_lines, written
 from lalm.plugins import PluginConfig
 from lalm.records import Utterance
 from lalm.rundir import write_jsonl
@@ -34,20 +33,13 @@ class Config(PluginConfig):
 
 def read(source: str, into: Intake, cfg: Config) -> Iterator[Utterance]:
     """The rows of a file, or of the files of a folder that are named after splits."""
-    for path, split in split_files(source, (".jsonl", ".json", ".ndjson")):
-        folder = cfg.audio_folder or path.parent
-        for line, value in json_lines(path, into.problems):
-            where = f"{path}, line {line}"
-            try:
-                messages, sounds = _parts(value)
-                row = {"id": f"{path.stem}-{line}", "split": split, **_chat.fields(messages, value, cfg.instruction)}
-                sound = _audio(sounds, into, f"{path.stem}-{line}", where)
-            except ValueError as error:
-                into.problem(where, f"{error}.")
-                continue
-            ours = isinstance(sound, Path)
-            row["audio"] = str(sound) if ours else sound
-            yield from checked(row, where, into, folder, cfg.allow_outside_paths or ours)
+
+    def fields(value: Any, line: Line) -> dict[str, Any]:
+        messages, sounds = _parts(value)
+        row = _chat.fields(messages, value, cfg.instruction)
+        return {**row, "audio": _audio(sounds, into, line.name, line.where)}
+
+    yield from read_lines(source, (".jsonl", ".json", ".ndjson"), into, cfg, fields)
 
 
 def _parts(value: Any) -> tuple[list[dict[str, str]], list[Any]]:

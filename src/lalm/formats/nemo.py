@@ -18,10 +18,10 @@ from pydantic import Field
 
 from lalm.data.intake import Intake
 from lalm.data.labels import read_answer
-from lalm.data.manifest import json_lines, resolve
+from lalm.data.manifest import resolve
 from lalm.data.slots import parse_slots
 from lalm.errors import DataError
-from lalm.formats._files import Paths, checked, each, split_files, written
+from lalm.formats._files import Line, Paths, each, read_lines, written
 from lalm.plugins import PluginConfig
 from lalm.records import Utterance
 from lalm.rundir import write_jsonl
@@ -40,6 +40,7 @@ _READ = (
     "slots",
     "id",
 )
+ROUNDED_S = 0.01  # a whole file's duration may be written a little short
 _LONGEST = 20_000  # characters of semantics that are parsed
 
 
@@ -57,19 +58,13 @@ class Config(PluginConfig):
 
 def read(source: str, into: Intake, cfg: Config) -> Iterator[Utterance]:
     """The rows of a file, or of the files of a folder that are named after splits."""
-    for path, split in split_files(source, (".json", ".jsonl", ".ndjson")):
-        folder = cfg.audio_folder or path.parent
-        for line, value in json_lines(path, into.problems):
-            where, name = f"{path}, line {line}", f"{path.stem}-{line}"
-            try:
-                row = {"id": name, "split": split, **_fields(value, cfg)}
-                clip = _cut(value, row, folder, into, cfg)
-            except ValueError as error:
-                into.problem(where, f"{error}.")
-                continue
-            if clip is not None:
-                row["audio"] = str(clip)
-            yield from checked(row, where, into, folder, cfg.allow_outside_paths or clip is not None, _NAMES)
+
+    def fields(value: Any, line: Line) -> dict[str, Any]:
+        row = _fields(value, cfg)
+        clip = _cut(value, row, line.folder, into, cfg)
+        return row if clip is None else {**row, "audio": clip}
+
+    yield from read_lines(source, (".json", ".jsonl", ".ndjson"), into, cfg, fields, _NAMES)
 
 
 def _fields(value: Any, cfg: Config) -> dict[str, Any]:
@@ -112,17 +107,26 @@ def _semantics(text: str) -> dict[str, Any] | None:
 
 def _cut(value: dict[str, Any], row: dict[str, Any], folder: Path, into: Intake, cfg: Config) -> Path | None:
     """The clip of a row that is a piece of a file; None for a whole file. Raises ValueError."""
-    offset = value.get("offset")
-    if not offset:
+    offset, duration = value.get("offset"), value.get("duration")
+    if offset is None or (offset == 0 and duration is None):
         return None
-    duration = value.get("duration")
-    if not all(isinstance(one, int | float) and 0 < one < 1e9 for one in (offset, duration)):
-        raise ValueError(f"fields 'offset' and 'duration' are {offset!r} and {duration!r}, seconds above 0 are needed")
+    if not (
+        isinstance(offset, int | float)
+        and isinstance(duration, int | float)
+        and 0 <= offset < 1e9
+        and 0 < duration < 1e9
+    ):
+        raise ValueError(
+            f"fields 'offset' and 'duration' are {offset!r} and {duration!r}, an offset of at least 0 s and a "
+            "duration above 0 s are needed"
+        )
     path, problem = resolve(folder, row["audio"], cfg.allow_outside_paths, "allow_outside_paths=true")
     if problem:
         raise ValueError(f"field 'audio_filepath': {problem.rstrip('.')}")
     try:
         with soundfile.SoundFile(str(path)) as sound:
+            if offset == 0 and duration > sound.frames / sound.samplerate - ROUNDED_S:
+                return None
             sound.seek(min(int(offset * sound.samplerate), sound.frames))
             samples = sound.read(int(duration * sound.samplerate), dtype="float32")
             rate = sound.samplerate

@@ -17,10 +17,9 @@ from pydantic import Field
 
 from lalm.data import audio
 from lalm.data.intake import Intake
-from lalm.data.manifest import json_lines
 from lalm.errors import DataError
 from lalm.formats import _chat
-from lalm.formats._files import Paths, checked, each, split_files, written
+from lalm.formats._files import Line, Paths, each, read_lines, written
 from lalm.plugins import PluginConfig
 from lalm.records import Utterance
 from lalm.rundir import write_jsonl
@@ -44,27 +43,17 @@ class Config(PluginConfig):
 
 def read(source: str, into: Intake, cfg: Config) -> Iterator[Utterance]:
     """The rows of a file, or of the files of a folder that are named after splits."""
-    for path, split in split_files(source, (".jsonl", ".json", ".ndjson")):
-        folder = cfg.audio_folder or path.parent
-        for line, value in json_lines(path, into.problems):
-            where, name = f"{path}, line {line}", f"{path.stem}-{line}"
-            try:
-                outer = value if isinstance(value, dict) else {}
-                body = outer.get("body", outer)
-                messages, sounds = _plain(
-                    _chat.checked_messages(body.get("messages") if isinstance(body, dict) else None)
-                )
-                row = {"id": outer.get("custom_id", name), "split": split}
-                row.update(_chat.fields(messages, outer, cfg.instruction))
-                if len(sounds) > 1:
-                    raise ValueError(f"holds {len(sounds)} recordings; a row has one")
-                sound = _audio(sounds[0], into, name, where) if sounds else None
-            except ValueError as error:
-                into.problem(where, f"{error}.")
-                continue
-            ours = isinstance(sound, Path)
-            row["audio"] = str(sound) if ours else sound
-            yield from checked(row, where, into, folder, cfg.allow_outside_paths or ours)
+
+    def fields(value: Any, line: Line) -> dict[str, Any]:
+        outer = value if isinstance(value, dict) else {}
+        body = outer.get("body", outer)
+        messages, sounds = _plain(_chat.checked_messages(body.get("messages") if isinstance(body, dict) else None))
+        row = {"id": outer.get("custom_id", line.name), **_chat.fields(messages, outer, cfg.instruction)}
+        if len(sounds) > 1:
+            raise ValueError(f"holds {len(sounds)} recordings; a row has one")
+        return {**row, "audio": _audio(sounds[0], into, line.name, line.where) if sounds else None}
+
+    yield from read_lines(source, (".jsonl", ".json", ".ndjson"), into, cfg, fields)
 
 
 def _plain(messages: list[dict[str, Any]]) -> tuple[list[dict[str, str]], list[dict[str, Any]]]:

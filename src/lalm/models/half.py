@@ -13,6 +13,13 @@ from lalm.contracts import Model
 from lalm.errors import ConfigError
 
 
+def computes_in_bf16(device: torch.device) -> bool:
+    """Whether the device computes in bfloat16 natively."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported())
+
+
 @contextlib.contextmanager
 def bfloat16_answers(model: Model, enabled: bool | Literal["auto"]) -> Iterator[None]:
     """Inside, the language model's linear layers hold and compute bfloat16; afterwards all is as before.
@@ -20,7 +27,7 @@ def bfloat16_answers(model: Model, enabled: bool | Literal["auto"]) -> Iterator[
     Tied embeddings, and what hears, stay as they are. Raises ConfigError for True where the machine only emulates it.
     """
     device = next(model.module.parameters()).device
-    native = device.type != "cpu" or torch.cpu._is_avx512_bf16_supported()
+    native = computes_in_bf16(device)
     if not enabled or (enabled == "auto" and not native):
         yield
         return

@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 import lalm
-from lalm.config import to_yaml
+from lalm.config import as_written_now, to_yaml
 from lalm.data.pools import check_recordings, load_pools
 from lalm.errors import DataError, UserError
 from lalm.models.fetch import sha256_of
@@ -24,6 +24,7 @@ from lalm.rundir import RunDir, read_json, write_json, write_text
 from lalm.study.collect import collect
 from lalm.study.plan import Run, Study, load_study, num_workers, runs
 from lalm.study.processes import in_use
+from lalm.train.distributed import only_alone
 from lalm.train.log import format_s
 from lalm.train.setup import make_examples, plan
 
@@ -40,6 +41,7 @@ def run_study(study_yaml: Path, out: Path, assignments: Sequence[str] = ()) -> P
     Raises UserError before anything is trained if a recipe, the data or the folder cannot be right, and after the
     other runs have ended if a run failed.
     """
+    only_alone("lalm study")
     study, base = load_study(study_yaml, assignments)
     todo = runs(study, base)
     check_folder(out, todo)
@@ -73,7 +75,7 @@ def check_folder(out: Path, todo: Sequence[Run]) -> None:
             raise UserError(
                 f"{out} holds runs of a release of lalm whose connectors heard otherwise. Choose another folder with --out."
             )
-        there = {run["name"]: run.get("recipe") for run in plan["runs"]}
+        there = {run["name"]: as_written_now(run.get("recipe") or "") for run in plan["runs"]}
         asked = {run.name: to_yaml(run.recipe) for run in todo}
         differs = sorted(name for name in there.keys() | asked.keys() if there.get(name) != asked.get(name))
         if differs:

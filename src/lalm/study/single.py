@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from lalm import plugins
-from lalm.config import Recipe, to_yaml
+from lalm.config import Recipe, as_written_now, to_yaml
 from lalm.contracts import Model
 from lalm.data.pools import LoadedPools, check_recordings, load_pools
 from lalm.errors import ConfigError, UserError
@@ -113,7 +113,10 @@ def check_folder(run: RunDir, recipe: Recipe, resume: bool) -> None:
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; a run needs a folder.")
     if run.recipe.is_file():
-        if run.recipe.read_text(encoding="utf-8") != to_yaml(recipe):
+        there = run.recipe.read_text(encoding="utf-8")
+        if run.labels.is_file():  # a run, not a recipe of the user's own that lies there
+            there = as_written_now(there) or there
+        if there != to_yaml(recipe):
             raise UserError(f"{out} already holds a run of another recipe. Choose another folder with --out.")
         if not resume:
             raise UserError(f"{out} already holds this run. Go on with --resume, or choose another folder with --out.")

@@ -141,7 +141,7 @@ def _write_checkpoint(
         save_file(_random_state(), folder / "random.safetensors")
         if model.tokenizer is not None:
             model.tokenizer.save_pretrained(str(folder / "tokenizer"))
-        for path in (run.recipe, run.root / "labels.json"):
+        for path in (run.recipe, run.labels):
             if path.is_file():
                 shutil.copy(path, folder / path.name)
         write_json(folder / "state.json", state)

@@ -6,6 +6,7 @@ How the gradients of several meet is in `engines`, `sharded` and `zero`.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import os
@@ -93,6 +94,7 @@ class Several(Alone):
             if "DeepSpeed" in str(error):
                 raise MissingExtraError("deepspeed", "this launch configuration", "pip install deepspeed") from None
             raise
+        atexit.register(_leave)
         self.rank, self.size = self.accelerator.process_index, self.accelerator.num_processes
         if not self.is_main:
             _be_quiet()
@@ -165,6 +167,14 @@ def only_alone(command: str) -> None:
     """Raises ConfigError if several processes were launched for a command that one does."""
     if launched():
         raise ConfigError(f"{command} works in one process. Start it without accelerate launch.")
+
+
+def _leave() -> None:
+    """End the connection while Python still runs: its threads abort the process if they are met by its end."""
+    from torch import distributed
+
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def _strategy() -> str:

@@ -37,7 +37,7 @@ def quantize(model: Model, cfg: TrainSection, device: torch.device) -> None:
     import torch
     from torch import nn
 
-    from lalm.train.optim import computes_in_bf16
+    from lalm.models.half import computes_in_bf16
 
     bitsandbytes = _bitsandbytes()
     compute = torch.bfloat16 if cfg.bf16 is not False and computes_in_bf16(device) else torch.float32

@@ -8,6 +8,7 @@ import torch
 
 from lalm.config import TrainSection
 from lalm.errors import ConfigError
+from lalm.models.half import computes_in_bf16
 from lalm.records import Stage
 
 
@@ -30,10 +31,3 @@ def uses_bf16(cfg: TrainSection, device: torch.device) -> bool:
             f"train.bf16: this machine's {device.type} does not compute in bfloat16 natively. Leave it out, or set it to false."
         )
     return native if cfg.bf16 is None else cfg.bf16
-
-
-def computes_in_bf16(device: torch.device) -> bool:
-    """Whether the device computes in bfloat16 natively."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported())

@@ -133,7 +133,7 @@ def write_labels(run: RunDir, pools: LoadedPools) -> None:
         for slot in frame.slots:
             slots.setdefault(slot.type, set()).add(slot.value)
     write_json(
-        run.root / "labels.json",
+        run.labels,
         {
             "intents": sorted({frame.intent for frame in frames if frame.intent}),
             "slots": {name: sorted(values) for name, values in sorted(slots.items())},

@@ -1,0 +1,33 @@
+"""Rows of examples, made once: what both makes of model keep of what they are given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+from lalm.data.cache import version
+from lalm.errors import DataError
+from lalm.records import Example
+
+R = TypeVar("R")
+
+
+class RowCache(Generic[R]):
+    """`make(example)` once an example, and again if its recording was written anew. Its DataError names the row."""
+
+    def __init__(self, make: Callable[[Example], R]) -> None:
+        self._make = make
+        self._rows: dict[tuple[Example, Any], R] = {}
+
+    def __call__(self, example: Example) -> R:
+        key = (example, version(example.audio) if example.audio is not None else None)
+        if key not in self._rows:
+            try:
+                self._rows[key] = self._make(example)
+            except DataError as error:
+                raise DataError(f"Row '{example.id}': {error}") from None
+        return self._rows[key]
+
+    def clear(self) -> None:
+        """Forget all rows."""
+        self._rows.clear()
