@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
+import shlex
 from pathlib import Path
 
+import pytest
+
 from lalm import plugins
+from lalm.config import load_recipe
 from lalm.data.labels import answer_text
 from lalm.data.manifest import read_manifest
 from lalm.evaluate.parse import parse_answer
@@ -65,3 +70,28 @@ def test_every_test_and_document_that_is_named_is_there():
         text = (ROOT / page).read_text(encoding="utf-8")
         for target in re.findall(r"\]\(([\w/.]+\.md)\)", text):
             assert ((ROOT / page).parent / target).exists(), f"{page} links to {target}"
+
+
+def backbone_pages() -> dict[str, object]:
+    return runpy.run_path(str(ROOT / "docs" / "backbones" / "make_pages.py"))
+
+
+@pytest.mark.parametrize("name", plugins.names("backbones"))
+def test_the_page_of_a_backbone_is_what_its_file_says(name):
+    made = backbone_pages()["page"](name)
+    there = (ROOT / "docs" / "backbones" / f"{name}.md").read_text(encoding="utf-8")
+    assert there == made, "run: python docs/backbones/make_pages.py"
+
+
+def test_the_commands_on_the_pages_are_recipes():
+    seen = set()
+    for file in (ROOT / "docs" / "backbones").glob("*.md"):
+        text = file.read_text(encoding="utf-8").replace("\\\n", " ")
+        for command in re.findall(r"^\$ (.*lalm train .*)$", text, re.MULTILINE):
+            words = shlex.split(command.split("lalm train ")[1])
+            recipe = load_recipe(ROOT / words[0], words[1 : words.index("--out")])
+            assert recipe.backbone.name == file.stem, command
+            assert recipe.tuner.name == ("full" if "accelerate" in command else "lora")
+            assert recipe.backbone.options["dtype"] == ("float32" if "accelerate" in command else "bfloat16")
+            seen.add(recipe.data.corpus.name)
+    assert seen == {"slurp", "speech_massive"}
