@@ -8,6 +8,7 @@ Everything below is frozen, so its frames can be kept on disk.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from pathlib import Path
 
@@ -31,6 +32,8 @@ class CtcHead(nn.Module):
 
     def __init__(self, config: WhisperConfig, dropout: float = 0.1) -> None:
         super().__init__()
+        config = copy.copy(config)
+        config._attn_implementation = "eager"  # as transformers would choose for a layer alone, with a warning
         self.layer = WhisperEncoderLayer(config)
         self.norm = nn.LayerNorm(config.d_model)
         self.conv = nn.Conv1d(config.d_model, config.d_model, KERNEL, padding=KERNEL // 2)
