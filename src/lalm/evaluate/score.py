@@ -55,6 +55,13 @@ def _counts(rows: Iterable[Mapping[str, Any]], metric: ModuleType) -> list[tuple
     return [metric.count(*readings(row)) for row in rows]
 
 
+def count_array(rows: Iterable[Mapping[str, Any]], metric: ModuleType) -> np.ndarray:
+    """Counts of each row [rows, num_counts], zeros where the metric does not apply; [rows, 0] where it applies to none."""
+    found = _counts(rows, metric)
+    width = max((len(counts) for counts in found if counts is not None), default=0)
+    return np.array([(0.0,) * width if counts is None else counts for counts in found], dtype=float)
+
+
 def readings(row: Mapping[str, Any]) -> tuple[Reading, Reading]:
     """Reference and hypothesis of a predictions row."""
     answer = row["prediction"]
@@ -134,9 +141,8 @@ def compare_runs(first: Sequence[Path], second: Sequence[Path], metric_name: str
     Undecided, without figures, where the metric has nothing to count on one of the sides.
     Raises DataError if the files do not hold the same items.
     """
-    metric = plugins.load("metrics", metric_name)
     ids: list[str] | None = None
-    sides: list[list[np.ndarray]] = []
+    sides: list[list[list[dict[str, Any]]]] = []
     for side in (first, second):
         members = []
         for path in side:
@@ -146,10 +152,17 @@ def compare_runs(first: Sequence[Path], second: Sequence[Path], metric_name: str
                 raise DataError(
                     f"{path}: holds other items than {first[0]}; only runs over the same items can be compared."
                 )
-            found = _counts((rows[key] for key in ids), metric)
-            width = max((len(counts) for counts in found if counts is not None), default=0)
-            members.append(np.array([(0.0,) * width if counts is None else counts for counts in found], dtype=float))
+            members.append([rows[key] for key in ids])
         sides.append(members)
+    return compare_rows(sides[0], sides[1], metric_name)
+
+
+def compare_rows(
+    first: Sequence[Sequence[Mapping[str, Any]]], second: Sequence[Sequence[Mapping[str, Any]]], metric_name: str
+) -> dict[str, Any]:
+    """`compare_runs` for predictions rows: each side one or more lists of rows of the same items in the same order."""
+    metric = plugins.load("metrics", metric_name)
+    sides = [[count_array(rows, metric) for rows in side] for side in (first, second)]
     if any(counts.shape[1] == 0 for side in sides for counts in side):
         return {"difference": None, "low": None, "high": None, "verdict": "undecided"}
     result = stats.paired_difference(sides[0], sides[1], metric.reduce)

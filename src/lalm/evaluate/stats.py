@@ -63,6 +63,20 @@ def paired_difference(
     return {"difference": known(plain[0] - plain[1]), "low": known(low), "high": known(high)}
 
 
+def mean_interval(
+    members: Sequence[np.ndarray], reduce: Reduce, num_resamples: int, seed: int
+) -> tuple[float, float, float]:
+    """Value, low and high (95 %) of a metric averaged over several answers to the same utterances; NaN where not defined.
+
+    Each member is the counts [items, num_counts] of one of them (a level of noise, say). The same utterances are drawn
+    for all, so the interval is that of the average, not an average of intervals.
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        value = float(np.mean([reduce(counts.sum(axis=0)) for counts in members]))
+        drawn = np.mean([reduce(resampled(counts, num_resamples, seed)) for counts in members], axis=0)
+    return value, *_percentiles(drawn)
+
+
 def known(value: float) -> float | None:
     """The value, or None for NaN: what JSON can hold."""
     return value if math.isfinite(value) else None
