@@ -1,22 +1,42 @@
 """A cache of what a frozen encoder and connector make of a recording: computed once, used in every epoch and run.
 
-Entries are keyed by the content of the audio and by the fingerprint of the weights that read it, stored as `.npz`
-without pickles. A damaged entry is computed anew. Several processes may write at once: each entry is written whole.
+Entries are keyed by the content of the audio and by the fingerprint of the weights and settings that read it. Each is a
+safetensors file with a checksum, mapped into memory rather than read, so that runs side by side share its pages and a
+corpus need not fit into memory. A damaged entry is computed anew. Several processes may read and write at once: each entry
+is written whole. Beyond `LALM_CACHE_GB` (20 by default) the entries that were not used for longest are deleted, but none
+that was used within a day: if all were, new ones are no longer kept.
 """
 
 from __future__ import annotations
 
-import zipfile
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+import json
+import math
+import mmap
+import os
+import sys
+import time
+import zlib
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock, Timeout
+from safetensors.numpy import save
 
 from lalm.data import audio
+from lalm.errors import ConfigError
 from lalm.rundir import atomic
 
-Prepared = Mapping[str, np.ndarray]
+Arrays = Mapping[str, np.ndarray]
+Compute = Callable[[Sequence[Path]], Sequence[Arrays]]
 BATCH_SIZE = 8
+RECENT_S = 24 * 3600.0
+KEPT_IN_MEMORY = 2**30  # bytes of arrays that are on no disk
+MAPPED = 4096  # entries mapped at once
+_DTYPES = {"F32": "<f4", "F16": "<f2", "F64": "<f8", "I64": "<i8", "I32": "<i4", "I16": "<i2", "U8": "u1", "BOOL": "?"}
+_DTYPES |= {"I8": "i1", "U16": "<u2", "U32": "<u4", "U64": "<u8"}
 
 
 def version(path: Path) -> tuple[int, int, int] | None:
@@ -28,30 +48,56 @@ def version(path: Path) -> tuple[int, int, int] | None:
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
+class Prepared(Mapping[str, np.ndarray]):
+    """The arrays of one recording, looked up when they are used: from memory, from disk, or computed again."""
+
+    def __init__(self, find: Callable[[], Arrays]) -> None:
+        self._find = find
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self._find()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._find())
+
+    def __len__(self) -> int:
+        return len(self._find())
+
+
 class PreparedCache:
-    """Arrays per recording, in memory and (unless `folder` is None) on disk."""
+    """Arrays per recording, on disk, or (if `folder` is None) in memory."""
 
-    def __init__(self, folder: Path | None) -> None:
-        self._folder = folder
-        self._memory: dict[tuple[str, str], Prepared] = {}
+    def __init__(self, folder: Path | None, max_bytes: int | None = None) -> None:
+        """Raises ConfigError if `LALM_CACHE_GB` is not a number."""
+        self._max_bytes = _max_bytes() if max_bytes is None else max_bytes
+        self._folder = folder if self._max_bytes else None
+        self._memory: OrderedDict[tuple[str, str], tuple[Arrays, int]] = OrderedDict()
+        self._memory_bytes = 0
         self._hashes: dict[tuple[Path, object], str] = {}
+        self._bytes: int | None = None  # on disk, as far as this process knows
+        self._full = False
 
-    def get(
-        self, paths: Sequence[Path], compute: Callable[[Sequence[Path]], list[Prepared]], fingerprint: str
-    ) -> list[Prepared]:
+    def get(self, paths: Sequence[Path], compute: Compute, fingerprint: str) -> list[Arrays]:
         """The arrays of each path; what is not there is computed in batches of `BATCH_SIZE` and kept."""
         keys = [(fingerprint, self._hash(path)) for path in paths]
-        missing = {}
-        for key, path in zip(keys, paths, strict=True):
-            if key not in self._memory and not self._read(key):
-                missing[key] = path
+        missing = {key: path for key, path in zip(keys, paths, strict=True) if self._look_up(key) is None}
         todo = list(missing.items())
         for start in range(0, len(todo), BATCH_SIZE):
             chunk = todo[start : start + BATCH_SIZE]
             for (key, _), arrays in zip(chunk, compute([path for _, path in chunk]), strict=True):
-                self._memory[key] = arrays
-                self._write(key, arrays)
-        return [self._memory[key] for key in keys]
+                self._keep(key, arrays)
+
+        def find(key: tuple[str, str], path: Path) -> Arrays:
+            found = self._look_up(key)
+            if found is None:  # dropped from memory, and deleted or never kept on disk
+                found = compute([path])[0]
+                self._keep(key, found)
+            return found
+
+        return [
+            Prepared(lambda key=key, path=path: find(key, path))  # type: ignore[misc]
+            for key, path in zip(keys, paths, strict=True)
+        ]
 
     def _hash(self, path: Path) -> str:
         key = (path, version(path))
@@ -60,22 +106,124 @@ class PreparedCache:
         return self._hashes[key]
 
     def _file(self, key: tuple[str, str]) -> Path | None:
-        return None if self._folder is None else self._folder / key[0] / key[1][:2] / f"{key[1]}.npz"
+        return None if self._folder is None else self._folder / key[0] / key[1][:2] / f"{key[1]}.safetensors"
 
-    def _read(self, key: tuple[str, str]) -> bool:
-        path = self._file(key)
-        if path is None or not path.is_file():
-            return False
-        try:
-            with np.load(path, allow_pickle=False) as stored:
-                self._memory[key] = {name: stored[name] for name in stored.files}
-        except (OSError, ValueError, zipfile.BadZipFile, KeyError, EOFError):
-            path.unlink(missing_ok=True)  # damaged: computed anew by the caller
-            return False
-        return True
+    # -- memory ------------------------------------------------------------------------------------------------------
 
-    def _write(self, key: tuple[str, str], arrays: Prepared) -> None:
-        path = self._file(key)
-        if path is not None:
-            with atomic(path, "wb") as stream:
-                np.savez(stream, **arrays)  # type: ignore[arg-type]
+    def _look_up(self, key: tuple[str, str]) -> Arrays | None:
+        if key in self._memory:
+            self._memory.move_to_end(key)
+            return self._memory[key][0]
+        file = self._file(key)
+        arrays = None if file is None else _mapped(file)
+        if arrays is not None:
+            self._hold(key, arrays, 0)
+        return arrays
+
+    def _hold(self, key: tuple[str, str], arrays: Arrays, num_bytes: int) -> None:
+        self._memory_bytes += num_bytes - self._memory.pop(key, ({}, 0))[1]
+        self._memory[key] = arrays, num_bytes
+        while self._folder is not None and (self._memory_bytes > KEPT_IN_MEMORY or len(self._memory) > MAPPED):
+            _, (_, dropped) = self._memory.popitem(last=False)
+            self._memory_bytes -= dropped
+
+    # -- disk --------------------------------------------------------------------------------------------------------
+
+    def _keep(self, key: tuple[str, str], arrays: Arrays) -> None:
+        arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        file = self._file(key)
+        if file is not None and not self._full:
+            data = _with_checksum(arrays)
+            self._make_room(len(data))
+            if not self._full:
+                with atomic(file, "wb") as stream:
+                    stream.write(data)
+                mapped = _mapped(file)
+                if mapped is not None:
+                    self._hold(key, mapped, 0)
+                    return
+        self._hold(key, arrays, sum(array.nbytes for array in arrays.values()))
+
+    def _make_room(self, num_bytes: int) -> None:
+        """Delete what was not used for longest if the folder would grow beyond its bound; the others' work counts too."""
+        assert self._folder is not None
+        if self._bytes is None:
+            self._bytes = sum(size for _, size, _ in _entries(self._folder))
+        self._bytes += num_bytes
+        if self._bytes <= self._max_bytes:
+            return
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(Timeout), FileLock(self._folder / ".lock", timeout=0):
+            entries = sorted(_entries(self._folder))
+            self._bytes = num_bytes + sum(size for _, size, _ in entries)
+            for used, size, path in entries:
+                if self._bytes <= 0.9 * self._max_bytes or used > time.time() - RECENT_S:
+                    break
+                with contextlib.suppress(OSError):
+                    path.unlink()
+                self._bytes -= size
+            if self._bytes > self._max_bytes:
+                self._full = True
+                print(
+                    f"{self._folder} holds {self._bytes / 1e9:.1f} GB that were used within a day, and LALM_CACHE_GB allows "
+                    f"{self._max_bytes / 1e9:g}: further recordings are encoded each time they are seen.",
+                    file=sys.stderr,
+                )
+
+
+def _max_bytes() -> int:
+    given = os.environ.get("LALM_CACHE_GB", "20")
+    try:
+        number = float(given)
+    except ValueError:
+        number = math.nan
+    if not (math.isfinite(number) and number >= 0):
+        raise ConfigError(f"LALM_CACHE_GB is {given!r}; a number of gigabytes is needed, 0 for no cache on disk.")
+    return int(number * 1e9)
+
+
+def _entries(folder: Path) -> Iterator[tuple[float, int, Path]]:
+    """Time of last use, size in bytes and path of every entry, of earlier releases' too, and of what a kill left over."""
+    for path in folder.glob("*/*/*"):
+        with contextlib.suppress(OSError):
+            status = path.stat()
+            yield status.st_mtime, status.st_size, path
+
+
+def _with_checksum(arrays: Arrays) -> bytes:
+    """A safetensors file whose metadata hold the checksum of its data."""
+    plain = save(dict(arrays))
+    return save(dict(arrays), metadata={"crc32": str(zlib.crc32(plain[8 + int.from_bytes(plain[:8], "little") :]))})
+
+
+def _mapped(file: Path) -> Arrays | None:
+    """The arrays of an entry, mapped; None if there is none, or if it is damaged, in which case it is deleted."""
+    try:
+        with file.open("rb") as stream:
+            mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY)
+    except (OSError, ValueError) as error:
+        if isinstance(error, ValueError):  # an empty file
+            _delete(file)
+        return None
+    try:
+        begin = 8 + int.from_bytes(mapped[:8], "little")
+        header = json.loads(mapped[8:begin])
+        if zlib.crc32(memoryview(mapped)[begin:]) != int(header.pop("__metadata__")["crc32"]):
+            raise ValueError("the checksum is another")
+        arrays = {
+            name: np.frombuffer(
+                mapped, _DTYPES[one["dtype"]], math.prod(one["shape"]), begin + one["data_offsets"][0]
+            ).reshape(one["shape"])
+            for name, one in header.items()
+        }
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError):
+        _delete(file)
+        return None
+    with contextlib.suppress(OSError):
+        os.utime(file)  # the time of last use
+    return arrays
+
+
+def _delete(file: Path) -> None:
+    with contextlib.suppress(OSError):
+        file.unlink()
