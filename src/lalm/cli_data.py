@@ -36,6 +36,8 @@ def add_data(commands: Any, parser_class: type[argparse.ArgumentParser]) -> None
     add.add_argument("--split", choices=["train", "dev", "test"], help="only the rows of one split")
     add.add_argument("--allow-outside-paths", action="store_true", help="let audio paths leave the manifest's folder")
 
+    _add_synth(command("synth", _synth, "speak the text rows of a manifest or a corpus into synthetic speech"))
+
     add = command("validate", _validate, "list every problem of every row; exit code 2 if there are errors")
     add.add_argument("source", type=Path, help="manifest, folder of manifests, or recipe")
     add.add_argument("--decode", action="store_true", help="decode recordings: silence, clipping, NaN, cut files")
@@ -45,6 +47,50 @@ def add_data(commands: Any, parser_class: type[argparse.ArgumentParser]) -> None
     add.add_argument("--allow-outside-paths", action="store_true", help="let audio paths leave the manifest's folder")
     add.add_argument("--json", action="store_true", help="print everything as JSON")
     add.add_argument("--html", type=Path, help="write a page with figures, problems and recordings to listen to")
+
+    add = command("plan", _plan, "choose sentences to record and write the script to read from")
+    add.add_argument("source", nargs="?", help="manifest, folder of manifests, or recipe (none with --corpus)")
+    add.add_argument("option", nargs="*", default=[], help="option of the selector, for example ngram_length=4")
+    add.add_argument("--corpus", help="corpus plug-in to read instead of a manifest")
+    add.add_argument("--root", type=Path, help="folder of that corpus")
+    add.add_argument("--split", default="train", choices=["train", "dev", "test"], help="sentences of which split")
+    add.add_argument(
+        "--budget", required=True, help="sentences (50), minutes (10min) or a share of the sentences (5%%)"
+    )
+    add.add_argument("--selector", default="coverage", help="`lalm ls select --options` lists them and their options")
+    add.add_argument("--have", type=Path, help="manifest of what is recorded already, or an earlier script (.jsonl)")
+    add.add_argument("--out", type=Path, required=True, help="script to write: .csv, .jsonl or .md")
+
+
+def _add_synth(add: argparse.ArgumentParser) -> None:
+    add.add_argument("source", type=Path, nargs="?", help="manifest, folder of manifests, or recipe")
+    add.add_argument("--corpus", help="corpus plug-in to read instead, with its defaults")
+    add.add_argument("--root", type=Path, help="folder of that corpus")
+    add.add_argument("--split", choices=["train", "dev", "test"], help="speak only the rows of one split")
+    add.add_argument("--out", type=Path, help="folder for manifest.jsonl and audio/")
+    add.add_argument(
+        "--list", action="store_true", help="print engines, languages and voices of this machine, and stop"
+    )
+    add.add_argument("--engine", action="append", default=[], help="synthesis engine; several share the sentences")
+    add.add_argument(
+        "--voices",
+        action="append",
+        default=[],
+        metavar="A,B",
+        help="voices, ENGINE=A,B with several engines (none: all)",
+    )
+    add.add_argument("--language", help="language of all rows, for example en (none: their own)")
+    for name, what in (("speed", "speaking rate"), ("pitch", "pitch")):
+        add.add_argument(
+            f"--{name}", type=_range, default=(1.0, 1.0), metavar="LOW,HIGH", help=f"{what}, 1 is the voice's own"
+        )
+    add.add_argument("--room", type=_range, metavar="LOW,HIGH", help="reverberation time in seconds (none: no room)")
+    add.add_argument("--copies", type=int, default=1, help="recordings of each sentence (default 1)")
+    add.add_argument("--seed", type=int, default=0, help="seed of all that is drawn (default 0)")
+    add.add_argument("--allow-outside-paths", action="store_true", help="let audio paths leave the manifest's folder")
+    add.add_argument(
+        "--plugins", type=Path, action="append", default=[], metavar="DIR", help="folder with engines of your own"
+    )
 
 
 def commands_of(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
@@ -63,6 +109,52 @@ def _export(args: argparse.Namespace) -> None:
     from lalm.data.exporting import export_rows
 
     print(export_rows(args.format, args.source, args.out, args.option, args.split, args.allow_outside_paths))
+
+
+def _plan(args: argparse.Namespace) -> None:
+    from lalm.data.plan import Source, plan_script
+
+    words = [args.source, *args.option] if args.source is not None else []
+    path = None if args.corpus is not None or not words else Path(words.pop(0))
+    source = Source(path, args.corpus, args.root)
+    print(plan_script(source, args.budget, args.out, args.selector, words, args.have, args.split))
+
+
+def _range(text: str) -> tuple[float, float]:
+    """`0.9,1.1`, or one number for both."""
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) not in (1, 2):
+        raise argparse.ArgumentTypeError(f"'{text}' is neither a number nor LOW,HIGH")
+    return numbers[0], numbers[-1]
+
+
+def _synth(args: argparse.Namespace) -> None:
+    from lalm.errors import ConfigError
+    from lalm.plugins import add_roots
+    from lalm.speak.engines import list_engines
+    from lalm.speak.rows import Manner, rows_of, speak_rows
+
+    add_roots(args.plugins)
+    if args.list:
+        print(list_engines(args.language or "en", args.engine))
+        return
+    if args.out is None:
+        raise ConfigError("--out DIR is needed: the folder for manifest.jsonl and audio/.")
+    manner = Manner(
+        tuple(args.engine),
+        tuple(args.voices),
+        args.language,
+        args.speed,
+        args.pitch,
+        args.room,
+        args.copies,
+        args.seed,
+    )
+    rows = rows_of(args.source, args.corpus, args.root, args.allow_outside_paths)
+    print(speak_rows(rows, args.out, manner, args.split))
 
 
 def _validate(args: argparse.Namespace) -> None:

@@ -12,7 +12,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import Field, model_validator
@@ -20,7 +20,7 @@ from pydantic import Field, model_validator
 from lalm import plugins
 from lalm.errors import ConfigError
 from lalm.plugins import place
-from lalm.sections import DataSection, EvaluateSection, PluginChoice, Section, TrainSection
+from lalm.sections import AugmentSection, DataSection, EvaluateSection, PluginChoice, Section, TrainSection
 
 _KINDS = {"task": "tasks", "backbone": "backbones", "tuner": "tuners", "scheme": "schemes"}
 _DEFAULTS = {"task": "slu", "backbone": "smol", "tuner": "lora", "scheme": "curriculum"}
@@ -129,20 +129,31 @@ def parse_recipe(values: Mapping[str, Any], base: Path, where: str = "") -> Reci
         update={
             "root": _absolute(base, recipe.data.root),
             "synthetic": _absolute(base, recipe.data.synthetic) if recipe.data.synthetic else None,
+            "augment": _augment(base, recipe.data.augment),
             "corpus": _resolve("corpora", recipe.data.corpus, place(where, "data", "corpus"), problems),
+            "selector": _selector(recipe.data.selector, base, place(where, "data", "selector"), problems),
         }
     )
     for metric in recipe.evaluate.metrics:
         _load("metrics", metric, place(where, "evaluate", "metrics"), problems)
     if recipe.train.metric_for_best_model is not None:
         _load("metrics", recipe.train.metric_for_best_model, place(where, "train", "metric_for_best_model"), problems)
+    evaluate = recipe.evaluate
+    if evaluate.ontology is not None:
+        evaluate = evaluate.model_copy(update={"ontology": _absolute(base, evaluate.ontology)})
     choices = {  # the backbone last: its connector imports torch, which need not be waited for if something is wrong
         section: _resolve(kind, getattr(recipe, section), place(where, section), problems)
         for section, kind in sorted(_KINDS.items(), key=lambda item: item[0] == "backbone")
     }
     if problems:
         raise ConfigError("\n".join(problems))
-    return recipe.model_copy(update={"data": data, "plugins": user_folders, **choices})
+    return recipe.model_copy(update={"data": data, "evaluate": evaluate, "plugins": user_folders, **choices})
+
+
+def _augment(base: Path, section: AugmentSection | None) -> AugmentSection | None:
+    if section is None or section.noise_folder is None:
+        return section
+    return section.model_copy(update={"noise_folder": _absolute(base, section.noise_folder)})
 
 
 def _absolute(base: Path, path: Path) -> Path:
@@ -176,6 +187,20 @@ def _resolve(kind: str, choice: PluginChoice, where: str, problems: list[str]) -
         if isinstance(value := getattr(config, name), PluginChoice) and f"{name}s" in plugins.CONTRACTS and not problems
     }
     return PluginChoice.model_validate({"name": choice.name, **config.model_dump(mode="json"), **inner})
+
+
+def _selector(choice: PluginChoice | None, base: Path, where: str, problems: list[str]) -> PluginChoice | None:
+    """The resolved choice; files that its options name are looked for beside the recipe."""
+    if choice is None:
+        return None
+    resolved = _resolve("select", choice, where, problems)
+    fields = plugins.load("select", choice.name).Config.model_fields if not problems else {}
+    files = {
+        name: str(_absolute(base, Path(value)))
+        for name, value in resolved.options.items()
+        if value is not None and name in fields and Path in get_args(fields[name].annotation)
+    }
+    return resolved.model_copy(update=files)
 
 
 def as_written_now(text: str) -> str | None:

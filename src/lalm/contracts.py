@@ -15,12 +15,18 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor, nn
 
+    from lalm.data.grammar import Grammar
     from lalm.data.intake import Intake
     from lalm.records import Example, Pools, Reading, Stage, Utterance
 
 
 class Corpus(Protocol):
-    """`corpora/*`: reads a data set in its own layout."""
+    """`corpora/*`: reads a data set in its own layout.
+
+    `LICENCE` says what it may be used for, where that is known. `PUBLISHED`, where there is such a thing, holds what others
+    reached on it under noise: `metric`, `values` (name -> value of the metric), `snr_db` (lowest and highest ratio that the
+    values are averages over), `source` and `differs` (in words: where from, and what is not alike in a run of ours).
+    """
 
     def read(self, root: Path, split: str, cfg: Any) -> Iterable[Utterance]:
         """The rows of a split (`train`, `dev`, `test`): text rows and speech rows alike."""
@@ -47,7 +53,13 @@ class Task(Protocol):
 
 
 class SynthEngine(Protocol):
-    """`synth/*`: speech synthesis."""
+    """`synth/*`: speech synthesis. A `Config` with `speed` and `pitch` (factors, 1 is the voice's own) can change them itself.
+
+    `LICENCE` says what the voices may be used for, where that is known.
+    """
+
+    def languages(self, cfg: Any) -> list[str]:
+        """The languages (ISO 639-1) that it speaks on this machine; MissingExtraError if it cannot speak at all."""
 
     def voices(self, language: str, cfg: Any) -> list[str]:
         """The voices that the engine has for a language on this machine."""
@@ -57,7 +69,12 @@ class SynthEngine(Protocol):
 
 
 class Selector(Protocol):
-    """`select/*`: which utterances to record or to keep; a larger budget contains the smaller one."""
+    """`select/*`: which utterances to record or to keep; pure, and a larger budget contains the smaller one.
+
+    A `choose` that takes `known=NOTHING` as well (`records.Known`) is given the rows that are recorded already and the
+    written rows of the task. A `Config` with a field `seed` that is None is given the seed of the budget. A module may hold
+    `reasons(candidates, chosen, cfg, known=NOTHING)`: why each of the chosen ids, in words, for `lalm data plan`.
+    """
 
     def choose(self, candidates: Sequence[Utterance], budget: int, cfg: Any) -> list[str]:
         """The ids of `budget` candidates, best first."""
@@ -130,8 +147,13 @@ class Model(Protocol):
     def loss(self, batch: Any) -> tuple[Tensor, Tensor]:
         """Summed negative log-likelihood of the answer tokens per row [rows] and their number per row [rows]."""
 
-    def generate(self, examples: Sequence[Example], max_new_tokens: int, num_beams: int = 1) -> list[str]:
-        """The answers as text, in the order of the examples."""
+    def generate(
+        self, examples: Sequence[Example], max_new_tokens: int, num_beams: int = 1, grammar: Grammar | None = None
+    ) -> list[str]:
+        """The answers as text, in the order of the examples.
+
+        Under a grammar nothing else can be said, and an answer is as long as the grammar lets it be.
+        """
 
 
 class Tuner(Protocol):

@@ -53,6 +53,17 @@ class Utterance:
 
 
 @dataclass(frozen=True)
+class Known:
+    """What a selector may look at beside its candidates: rows that are recorded already, and the task's written rows."""
+
+    recorded: tuple[Utterance, ...] = ()
+    text: tuple[Utterance, ...] = ()
+
+
+NOTHING = Known()
+
+
+@dataclass(frozen=True)
 class Example:
     """One thing to learn or to answer: an instruction, an input that is written or spoken, and the answer.
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
 
 class PluginChoice(BaseModel):
@@ -32,6 +32,75 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+def _ordered(value: tuple[float, float]) -> tuple[float, float]:
+    if value[0] > value[1]:
+        raise ValueError(f"the range goes from {value[0]:g} to {value[1]:g}; the smaller number comes first")
+    return value
+
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+_Factor, _Seconds = Annotated[float, Field(ge=0.5, le=2)], Annotated[float, Field(ge=0, le=10)]
+_Decibels = Annotated[float, Field(ge=-60, le=60)]
+Factors = Annotated[tuple[_Factor, _Factor], AfterValidator(_ordered)]
+SecondsRange = Annotated[tuple[_Seconds, _Seconds], AfterValidator(_ordered)]
+DecibelRange = Annotated[tuple[_Decibels, _Decibels], AfterValidator(_ordered)]
+
+
+class SpecAugmentSection(Section):
+    """Masks on log-mel features; the defaults are the policy SM of arXiv 1904.08779, for small sets of short speech."""
+
+    num_freq_masks: int = Field(2, ge=0, le=20, description="bands of mel bins that are masked")
+    freq_mask_width: int = Field(15, ge=0, description="widest band, in mel bins (F in the paper, of 80 bins)")
+    num_time_masks: int = Field(2, ge=0, le=20, description="stretches of time that are masked")
+    time_mask_width: int = Field(70, ge=0, description="longest stretch, in frames of 10 ms (T in the paper)")
+    time_mask_share: Probability = Field(
+        0.2, description="longest stretch, as a share of the recording (p in the paper)"
+    )
+
+
+class TeraSection(Section):
+    """Alterations of log-mel features as in TERA (arXiv 2007.06028), whose published code has these defaults."""
+
+    time_share: Probability = Field(0.15, description="share of the frames that is chosen, in spans")
+    time_width: PositiveInt = Field(7, description="frames of 10 ms a span")
+    masked_probability: Probability = Field(0.8, description="chosen spans are masked")
+    replaced_probability: Probability = Field(0.1, description="chosen spans become other spans of the same recording")
+    channel_share: Probability = Field(0.2, description="widest band that is masked, as a share of the mel bins")
+    magnitude_probability: Probability = Field(0.15, description="noise is added to all features")
+    magnitude_std: float = Field(0.2, ge=0, le=2, description="its standard deviation, in those of each mel bin")
+
+    @model_validator(mode="after")
+    def _shares(self) -> TeraSection:
+        if self.masked_probability + self.replaced_probability > 1:
+            raise ValueError("masked_probability and replaced_probability together are above 1")
+        return self
+
+
+class AugmentSection(Section):
+    """Changed copies of the training recordings; probabilities 0 to 1 a copy, ranges are drawn from evenly."""
+
+    copies: int = Field(1, ge=1, le=100, description="changed copies of each recording, beside the recording itself")
+    sources: tuple[Literal["recorded", "synthetic"], ...] = Field(
+        ("recorded", "synthetic"), min_length=1, description="which recordings are copied"
+    )
+    seed: int = Field(0, description="seed of all changes, with the row's id and the number of the copy")
+    rate: Factors = Field((0.9, 1.1), description="playback rate: pitch and tempo together")
+    rate_probability: Probability = Field(0.5, description="share of copies whose rate is changed")
+    silence_s: SecondsRange = Field((0.0, 0.3), description="silence before and, drawn again, after, in seconds")
+    reverb_s: SecondsRange = Field((0.1, 0.5), description="time in which the room's sound falls by 60 dB, in seconds")
+    reverb_probability: Probability = Field(0.5, description="share of copies put into a room")
+    noise_folder: Path | None = Field(None, description="folder with recordings of noise (none: no noise)")
+    snr_db: DecibelRange = Field((5.0, 20.0), description="speech over noise, in dB")
+    noise_probability: Probability = Field(0.7, description="share of copies with noise, if there is a folder of it")
+    telephone_probability: Probability = Field(0.0, description="share of copies sent through a telephone line")
+    codecs: tuple[Literal["mulaw", "alaw", "gsm"], ...] = Field(
+        ("mulaw",), min_length=1, description="codecs of that line, one drawn a copy"
+    )
+    gain_db: DecibelRange = Field((-10.0, 0.0), description="louder or softer, in dB; never beyond full scale")
+    spec_augment: SpecAugmentSection | None = Field(None, description="masks on the features of copies (none: none)")
+    tera: TeraSection | None = Field(None, description="TERA's alterations of the features of copies (none: none)")
+
+
 class DataSection(Section):
     """Which rows."""
 
@@ -41,9 +110,14 @@ class DataSection(Section):
     speech_items: int | None = Field(None, ge=0, description="recordings used, as a number of items")
     speech_minutes: float | None = Field(None, ge=0, description="recordings used, in minutes of audio")
     budget_seed: int = Field(0, description="seed of the draw of recordings; a larger budget contains the smaller one")
+    selector: PluginChoice | None = Field(
+        None,
+        description="selector that chooses the recordings of the budget (none: balanced over intents and slot types)",
+    )
     num_text: PositiveInt | None = Field(None, description="text rows used, drawn at random (none: all)")
     num_test: PositiveInt | None = Field(None, description="test rows used, drawn at random (none: all)")
     synthetic: Path | None = Field(None, description="manifest of synthetic speech of the training text, if any")
+    augment: AugmentSection | None = Field(None, description="changed copies of the training recordings (none: none)")
     allow_outside_paths: bool = Field(False, description="let audio paths leave the corpus folder")
 
     @model_validator(mode="after")
@@ -99,3 +173,15 @@ class EvaluateSection(Section):
         "depend on the rows that are answered beside it",
     )
     num_resamples: PositiveInt = Field(1000, description="bootstrap resamples of an interval")
+    constrained: bool = Field(
+        False, description="answers obey a grammar made of the labels: right layout, known intents and slot types"
+    )
+    ontology: Path | None = Field(
+        None, description="ontology.json that they obey (none: the labels of the training rows)"
+    )
+
+    @model_validator(mode="after")
+    def _ontology_is_obeyed(self) -> EvaluateSection:
+        if self.ontology is not None and not self.constrained:
+            raise ValueError("ontology is what constrained answers obey; set constrained: true or leave it out")
+        return self

@@ -1,20 +1,22 @@
 """Speech budgets: which recordings a run may use. Nested, seeded, balanced over intents and slot types.
 
-All recordings are put into one seeded order in which every beginning is as balanced as it can be; a budget is a
-beginning of that order. So 2 % is inside 5 %, whatever the unit of the budget.
+All recordings are put into one seeded order in which every beginning is as balanced as it can be (or which a selector
+gives); a budget is a beginning of that order. So 2 % is inside 5 %, whatever the unit of the budget.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import Random
 
 import numpy as np
 
 from lalm.errors import DataError, many
 from lalm.records import Utterance
+
+Choose = Callable[[Sequence[Utterance], int], list[Utterance]]  # rows, how many: that many of them, best first
 
 
 def draw(
@@ -24,11 +26,13 @@ def draw(
     items: int | None = None,
     minutes: float | None = None,
     seed: int = 0,
+    choose: Choose | None = None,
 ) -> list[Utterance]:
     """The recordings of a budget: a share (0 to 1), a number of items, or minutes of audio; none of them means all.
 
-    A share is rounded to the nearest item, half an item up. Raises DataError if there is nothing to draw from, if a budget above zero
-    gives no item, if more items are asked for than there are, or if minutes are asked for and durations are not known.
+    `choose` orders them (none: `balanced_order` with the seed). A share is rounded to the nearest item, half an item up.
+    Raises DataError if there is nothing to draw from, if a budget above zero gives no item, if more items are asked for than
+    there are, or if minutes are asked for and durations are not known.
     """
     if share == 0 or items == 0 or minutes == 0:
         return []
@@ -36,18 +40,17 @@ def draw(
         if share is None and items is None and minutes is None:
             return []
         raise DataError("A speech budget above 0 is asked for and the corpus has no recordings to train on.")
-    ordered = balanced_order(recordings, seed)
-    if minutes is not None:
-        return _minutes(ordered, minutes)
-    if items is not None and items > len(ordered):
-        raise DataError(f"data.speech_items: {items} recordings are asked for and the pool has {len(ordered)}.")
-    number = items if items is not None else math.floor((1.0 if share is None else share) * len(ordered) + 0.5)
+    whole = len(recordings)
+    number = items if items is not None else math.floor((1.0 if share is None else share) * whole + 0.5)
+    if number > whole:
+        raise DataError(f"data.speech_items: {items} recordings are asked for and the pool has {whole}.")
     if number == 0:
         raise DataError(
-            f"data.speech_share: {share:g} of {len(ordered)} recordings is less than half a recording. "
-            f"One recording is a share of {1 / len(ordered):.3g}; for no recordings at all write 0."
+            f"data.speech_share: {share:g} of {whole} recordings is less than half a recording. "
+            f"One recording is a share of {1 / whole:.3g}; for no recordings at all write 0."
         )
-    return ordered[:number]
+    ordered = balanced_order(recordings, seed) if choose is None else choose(recordings, number)
+    return ordered[:number] if minutes is None else _minutes(ordered, minutes)
 
 
 def _minutes(ordered: Sequence[Utterance], minutes: float) -> list[Utterance]:
@@ -70,29 +73,32 @@ def _minutes(ordered: Sequence[Utterance], minutes: float) -> list[Utterance]:
     return result
 
 
-def balanced_order(recordings: Sequence[Utterance], seed: int) -> list[Utterance]:
+def balanced_order(recordings: Sequence[Utterance], seed: int, already: Sequence[Utterance] = ()) -> list[Utterance]:
     """All recordings in an order whose every beginning covers intents and slot types in the pool's proportions.
 
     Greedy: next comes a recording whose labels bring the counts so far nearest to their share of the pool (the largest
     fall of the squared distance); ties are broken by a seeded draw. Recordings with the same labels are one group, so
-    that a corpus of fifty thousand takes seconds.
+    that a corpus of fifty thousand takes seconds. Rows that are there `already` count as if they had come first.
     """
     shuffled = sorted(recordings, key=lambda row: row.id)
     Random(seed).shuffle(shuffled)
     groups: dict[frozenset[tuple[str, str]], list[Utterance]] = {}
     for row in shuffled:
         groups.setdefault(_labels(row), []).append(row)
-    columns = {label: i for i, label in enumerate(sorted({label for group in groups for label in group}))}
+    before = [_labels(row) for row in already]
+    columns = {label: i for i, label in enumerate(sorted({label for group in [*groups, *before] for label in group}))}
     has = np.zeros((len(groups), len(columns)))
     for index, group in enumerate(groups):
         has[index, [columns[label] for label in group]] = 1
     queues = [deque(rows) for rows in groups.values()]
     left = np.array([len(queue) for queue in queues])
-    shares = left @ has / len(shuffled)
     drawn = np.zeros(len(columns))
+    for labels in before:
+        drawn[[columns[label] for label in labels]] += 1
+    shares = (left @ has + drawn) / (len(shuffled) + len(before))
     order: list[Utterance] = []
     while len(order) < len(shuffled):
-        wanted = (len(order) + 1) * shares - drawn
+        wanted = (len(before) + len(order) + 1) * shares - drawn
         gain = np.where(left > 0, np.round(has @ (2 * wanted - 1), 6), -np.inf)
         best = int(gain.argmax())
         order.append(queues[best].popleft())

@@ -10,6 +10,7 @@ from typing import Any
 from lalm import plugins
 from lalm.config import DataSection
 from lalm.data import audio, budget
+from lalm.data.choosing import by_selector
 from lalm.data.manifest import read_manifest
 from lalm.errors import DataError, many
 from lalm.records import Utterance
@@ -48,12 +49,15 @@ def load_pools(data: DataSection) -> LoadedPools:
     _check_labelled(train, data)
     _check_files_apart([row for row in train if row.audio is not None], test)
     budget.check_speakers_apart(recorded, test)
+    text = _sample(text, data.num_text, "text rows")
+    choose = by_selector(data.selector, data.budget_seed, text, "data.selector") if data.selector is not None else None
     speech = budget.draw(
         recorded,
         share=data.speech_share,
         items=data.speech_items,
         minutes=data.speech_minutes,
         seed=data.budget_seed,
+        choose=choose,
     )
     synthetic = []
     if data.synthetic is not None:
@@ -61,7 +65,7 @@ def load_pools(data: DataSection) -> LoadedPools:
         synthetic = [row for row in rows if row.audio is not None and row.split in (None, "train")]
     synthetic += [row for row in train if row.audio is not None and row.source == "synthetic"]
     return LoadedPools(
-        text=_sample(text, data.num_text, "text rows"),
+        text=text,
         speech=speech,
         synthetic=synthetic,
         dev=dev,
