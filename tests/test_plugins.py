@@ -23,7 +23,7 @@ BODIES = {
     "corpora": "def read(root, split, cfg):\n    return []\n\ndef make_tiny(root, seed):\n    pass\n",
     "formats": "def read(source, into, cfg):\n    return []\n\ndef write(rows, out, cfg):\n    return 0\n",
     "tasks": "def examples(item, cfg, rng):\n    return []\n",
-    "synth": "def voices(language, cfg):\n    return []\n\ndef speak(text, voice, language, cfg):\n    raise NotImplementedError\n",
+    "synth": "def languages(cfg):\n    return []\n\ndef voices(language, cfg):\n    return []\n\ndef speak(text, voice, language, cfg):\n    raise NotImplementedError\n",
     "select": "def choose(candidates, budget, cfg):\n    return []\n",
     "connectors": "def build(audio_width, text_width, cfg):\n    raise NotImplementedError\n",
     "backbones": "def load(cfg):\n    raise NotImplementedError\n\ndef make_tiny(seed):\n    raise NotImplementedError\n",

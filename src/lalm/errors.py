@@ -34,6 +34,10 @@ class MissingExtraError(UserError):
     def __init__(self, what: str, needed_for: str, install: str) -> None:
         super().__init__(f"{what} is needed for {needed_for} and is not installed. Install it with: {install}")
 
+    def __reduce__(self) -> tuple[type[UserError], tuple[str]]:
+        """Between processes the message travels; the three parts that it is made of do not."""
+        return UserError, (str(self),)
+
 
 def many(number: int, what: str) -> str:
     """`1 row`, `2 rows`."""

@@ -24,7 +24,7 @@ CONTRACTS: dict[str, tuple[str, ...]] = {
     "corpora": ("read", "make_tiny"),
     "formats": ("read", "write"),
     "tasks": ("examples",),
-    "synth": ("voices", "speak"),
+    "synth": ("languages", "voices", "speak"),
     "select": ("choose",),
     "connectors": ("build",),
     "backbones": ("load", "make_tiny"),
@@ -64,6 +64,11 @@ def add_roots(paths: Sequence[Path]) -> None:
             raise ConfigError(f"plugins: {path} holds none of the kind folders {', '.join(sorted(CONTRACTS))}.")
         if root not in _user_roots:
             _user_roots.append(root)
+
+
+def user_roots() -> tuple[Path, ...]:
+    """The folders of `add_roots`: another process must be told of them."""
+    return tuple(_user_roots)
 
 
 def _check_kind(kind: str) -> None:

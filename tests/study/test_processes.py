@@ -18,7 +18,7 @@ LEADER = """
 import multiprocessing, os, sys, time
 
 def work():
-    from lalm.study.processes import end_with_parent
+    from lalm.cores import end_with_parent
     end_with_parent()
     print(os.getpid(), flush=True)
     end = time.monotonic() + 60

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from lalm.backbones._listening import SAMPLE_RATE_HZ, TAIL_SILENCE_S, Listening
 from lalm.data import audio
+from lalm.data.spec_augment import changes_of
 from lalm.models.masks import additive_mask
 from lalm.models.parts import sampled_hash
 
@@ -58,7 +59,9 @@ class AudioEncoder(nn.Module):
 
         Raises DataError for unreadable audio, and for a clip that is longer than the encoder's positions.
         """
-        return self.encode([audio.load(path, SAMPLE_RATE_HZ) for path in paths], [str(path) for path in paths])
+        waveforms, names = [audio.load(path, SAMPLE_RATE_HZ) for path in paths], [str(path) for path in paths]
+        changes = [changes_of(path) for path in paths]
+        return self.hear(*self.listening.collate(self.feature_extractor, waveforms, names, changes))
 
     def encode(self, waveforms: Sequence[np.ndarray], names: Sequence[str]) -> tuple[Tensor, Tensor]:
         """As `frames`, from waveforms at 16 kHz; `names` are for error messages."""

@@ -20,6 +20,7 @@ from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from lalm.backbones._family import SAMPLE_RATE_HZ, num_frames
+from lalm.data.spec_augment import FeatureChanges, altered
 
 MARGIN = 4  # mel frames after the last real one
 
@@ -44,6 +45,23 @@ def mel(fe: Any, clips: Sequence[np.ndarray], width: int | None = None) -> tuple
         return_tensors="pt",
     )
     return result["input_features"], result["attention_mask"]
+
+
+def alter(fe: Any, values: Tensor, clips: Sequence[np.ndarray], changes: Sequence[FeatureChanges | None]) -> Tensor:
+    """Features [rows, mel_bins, W] of clips, altered as their files say; a row is a clip, or a window of one."""
+    rows = [1] * len(clips)
+    if len(values) != len(clips):
+        rows = [-(-len(clip) // fe.n_samples) for clip in clips]
+    result, first = [], 0
+    for clip, number, change in zip(clips, rows, changes, strict=True):
+        own = values[first : first + number]
+        first += number
+        if change is not None:  # windows stand side by side: all but the last are full
+            whole = own.transpose(0, 1).flatten(1).numpy()
+            new = torch.from_numpy(altered(whole, num_frames(fe, len(clip)), change))
+            own = new.unflatten(1, (number, -1)).transpose(0, 1)
+        result.append(own)
+    return torch.cat(result)
 
 
 def take_short_clips(tower: Any, mask_of: Callable[[Any, Tensor, Tensor], Tensor | None]) -> None:

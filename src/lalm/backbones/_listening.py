@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lalm.data.spec_augment import FeatureChanges, altered
 from lalm.errors import DataError
 
 SAMPLE_RATE_HZ = 16_000
@@ -43,14 +44,24 @@ class Listening:
         )
         return result.input_features[0]
 
-    def collate(self, extractor: Any, waveforms: Sequence[np.ndarray], names: Sequence[str]) -> tuple[Tensor, Tensor]:
+    def collate(
+        self,
+        extractor: Any,
+        waveforms: Sequence[np.ndarray],
+        names: Sequence[str],
+        changes: Sequence[FeatureChanges | None] | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """Features [B, mel_bins, mel_frames] and mask of encoder frames [B, frames]; or samples [B, samples] and mask
-        [B, samples]. `names` are for error messages.
+        [B, samples]. `names` are for error messages, `changes` what is altered in each clip's features (None: nothing).
 
-        Raises DataError for a clip that is longer than the encoder's positions.
+        Raises DataError for a clip that is longer than the encoder's positions, and for one whose features are to be altered
+        where there are none.
         """
         with torch.autocast("cpu", enabled=False):  # the spectrum is computed in float32, whatever surrounds it
             features = [self.features(extractor, waveform) for waveform in waveforms]
+        for index, change in enumerate(changes or ()):
+            if change is not None:
+                features[index] = self._altered(extractor, features[index], len(waveforms[index]), change, names[index])
         for feature, name in zip(features, names, strict=True):
             if self.longest is not None and feature.shape[-1] > self.longest:
                 raise DataError(
@@ -62,3 +73,12 @@ class Listening:
         width = int(lengths.max())
         batch = torch.stack([nn.functional.pad(f, (0, step * width - f.shape[-1])) for f in features])
         return batch, torch.arange(width)[None] < lengths[:, None]
+
+    def _altered(self, extractor: Any, features: Tensor, num_samples: int, change: FeatureChanges, name: str) -> Tensor:
+        """Features [mel_bins, mel_frames] of a clip, altered but for the margin."""
+        if self.kind == "waveform":
+            raise DataError(
+                f"{name}: data.augment.spec_augment and tera alter mel features, and this encoder hears samples. Take them out."
+            )
+        num_frames = -(-num_samples // extractor.hop_length)
+        return torch.from_numpy(altered(features.numpy(), num_frames, change))

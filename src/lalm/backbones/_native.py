@@ -18,9 +18,11 @@ import torch
 from torch import Tensor, nn
 
 from lalm.backbones._family import SAMPLE_RATE_HZ, Family
+from lalm.backbones._frames import alter
 from lalm.backbones._native_rows import IGNORE, Batch, Prompts, Row, collate
 from lalm.backbones._row_cache import RowCache
 from lalm.data import audio
+from lalm.data.spec_augment import changes_of
 from lalm.errors import ConfigError, DataError
 from lalm.models.parts import quiet_libraries
 from lalm.records import Example
@@ -122,9 +124,8 @@ class NativeModel:
     def batch(self, examples: Sequence[Example]) -> Batch:
         """Rows padded on the left, and the features of their recordings. Raises DataError that names a row."""
         rows = [self.row(example) for example in examples]
-        clips = [self._clip(example, row) for example, row in zip(examples, rows, strict=True) if row.audio is not None]
         ids, mask, labels = collate(rows, True, self._prompts.padding)
-        return Batch(ids, mask, labels, self._features(clips), self._prompts.placeholder)
+        return Batch(ids, mask, labels, self._features(examples, rows), self._prompts.placeholder)
 
     def _clip(self, example: Example, row: Row) -> np.ndarray:
         assert row.audio is not None
@@ -136,11 +137,18 @@ class NativeModel:
             raise DataError(f"Row '{example.id}': {row.audio}: has fewer samples than its header says.")
         return samples[: row.num_samples]
 
-    def _features(self, clips: Sequence[np.ndarray]) -> Mapping[str, Tensor]:
+    def _features(self, examples: Sequence[Example], rows: Sequence[Row]) -> Mapping[str, Tensor]:
+        """What brings the recordings of the rows that have one; features of changed copies are altered as their files say."""
+        clips = [self._clip(example, row) for example, row in zip(examples, rows, strict=True) if row.audio is not None]
         if not clips:
             return {}
+        changes = [changes_of(row.audio) for row in rows if row.audio is not None]
+        fe = self.processor.feature_extractor
         with torch.autocast("cpu", enabled=False):  # the spectrum is computed in float32, whatever surrounds it
-            return self.family.features(self.processor.feature_extractor, clips)
+            features = self.family.features(fe, clips)
+        if any(changes):
+            features = {**features, "input_features": alter(fe, features["input_features"], clips, changes)}
+        return features
 
     def num_tokens(self, example: Example) -> int:
         """Length of a row in positions of the language model."""
@@ -190,9 +198,8 @@ class NativeModel:
         """
         self._keep_frozen_parts_still()
         rows = [self.row(example) for example in examples]
-        clips = [self._clip(example, row) for example, row in zip(examples, rows, strict=True) if row.audio is not None]
         ids, mask, _ = collate(rows, False, self._prompts.padding)
-        embeddings = self._embed(ids.to(self.device), self._features(clips))
+        embeddings = self._embed(ids.to(self.device), self._features(examples, rows))
         with quiet_libraries(), self._head_sees(lambda states: states[:, -1:]):
             tokens = self.module.generate(
                 inputs_embeds=embeddings, attention_mask=mask.to(self.device), **self._search(max_new_tokens, num_beams)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from lalm.backbones._listening import SAMPLE_RATE_HZ, Listening
 from lalm.data import audio
+from lalm.data.spec_augment import changes_of
 from lalm.models.parts import sampled_hash
 
 
@@ -45,7 +46,9 @@ class WaveformEncoder(nn.Module):
 
     def frames(self, paths: Sequence[Path]) -> tuple[Tensor, Tensor]:
         """Encoder frames [B, frames, width] of audio files and their mask [B, frames]. Raises DataError for unreadable audio."""
-        return self.encode([audio.load(path, SAMPLE_RATE_HZ) for path in paths], [str(path) for path in paths])
+        waveforms, names = [audio.load(path, SAMPLE_RATE_HZ) for path in paths], [str(path) for path in paths]
+        changes = [changes_of(path) for path in paths]
+        return self.hear(*self.listening.collate(self.feature_extractor, waveforms, names, changes))
 
     def encode(self, waveforms: Sequence[np.ndarray], names: Sequence[str]) -> tuple[Tensor, Tensor]:
         """As `frames`, from waveforms at 16 kHz."""

@@ -1,8 +1,12 @@
-"""Reading recordings: any rate, any number of channels, one clear error. soundfile decodes, soxr resamples."""
+"""Reading recordings: any rate, any number of channels, one clear error; and writing them, whole or not at all.
+
+soundfile decodes, soxr resamples.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,6 +18,7 @@ import soxr
 
 from lalm.data.truncation import cut_reason, is_cut
 from lalm.errors import DataError
+from lalm.rundir import atomic
 
 
 @dataclass(frozen=True)
@@ -82,7 +87,7 @@ def check(paths: Iterable[Path]) -> None:
         raise DataError(f"{len(problems)} of {num_files} recordings cannot be used.", problems)
 
 
-def mono(samples: np.ndarray, rate_hz: int, sample_rate_hz: int, name: str) -> np.ndarray:
+def mono(samples: np.ndarray, rate_hz: float, sample_rate_hz: int, name: str) -> np.ndarray:
     """Mono float32 [num_samples] at `sample_rate_hz` from [num_samples] or [num_samples, channels]. Raises DataError."""
     samples = np.asarray(samples, dtype=np.float32)
     if samples.ndim == 2:
@@ -98,6 +103,24 @@ def mono(samples: np.ndarray, rate_hz: int, sample_rate_hz: int, name: str) -> n
     if rate_hz != sample_rate_hz:
         samples = soxr.resample(samples, rate_hz, sample_rate_hz)
     return np.ascontiguousarray(samples, dtype=np.float32)
+
+
+def write_flac(path: Path, samples: np.ndarray, sample_rate_hz: int, comment: str | None = None) -> None:
+    """Mono samples [num_samples] as FLAC of 16 bits, whole or not at all; `comment` is kept within the file."""
+    packed = io.BytesIO()
+    with soundfile.SoundFile(packed, "w", sample_rate_hz, 1, subtype="PCM_16", format="FLAC") as file:
+        if comment is not None:
+            file.comment = comment
+        file.write(samples)
+    with atomic(path, "wb") as stream:
+        stream.write(packed.getvalue())
+
+
+def comment_of(path: Path) -> str:
+    """The comment within an audio file, empty if there is none. Raises DataError as `info` does."""
+    info(path)
+    with soundfile.SoundFile(str(path)) as file:
+        return str(file.comment)
 
 
 def content_hash(path: Path) -> str:

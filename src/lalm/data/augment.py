@@ -1,18 +1,30 @@
-"""Seeded changes of a waveform that leave its words as they are: rate, room, band, noise, gain, silence around it.
+"""Seeded changes of a waveform that leave its words as they are: rate, silence, room, noise, telephone line, gain.
 
-Rooms are exponentially decaying noise after a direct path (a common stand-in for measured impulse responses); noise is
-white, pink or brown; the band is that of a telephone or of a dull microphone. Everything is drawn from one generator, so
-the same seed gives the same samples.
+Rooms are exponentially decaying noise after a direct path (a common stand-in for measured impulse responses). `augment` is
+what `lalm align` does to its clips: noise is white, pink or brown, the band that of a telephone or of a dull microphone,
+everything is drawn from one generator. `changed` makes the copies of training recordings that `data.augment` of a recipe
+asks for: noise is real, and every change has a generator of its own, so that leaving one out alters no other.
 """
 
 from __future__ import annotations
 
+import io
+from collections.abc import Sequence
+
 import numpy as np
+import soundfile
 import soxr
 from pydantic import BaseModel, ConfigDict, Field
 from scipy import signal
 
+from lalm.data.noise import generator, mix
+from lalm.sections import AugmentSection
+
 Range = tuple[float, float]
+RATE_HZ = 16_000  # of what `changed` takes and gives
+LINE_HZ = 8_000
+LINE_BAND_HZ = (300.0, 3400.0)
+_CODECS = {"mulaw": "ULAW", "alaw": "ALAW", "gsm": "GSM610"}  # libsndfile's names: G.711, G.711 and GSM 06.10
 
 
 class Augment(BaseModel):
@@ -38,7 +50,7 @@ def augment(samples: np.ndarray, sample_rate_hz: int, cfg: Augment, rng: np.rand
     before, after = (int(sample_rate_hz * rng.uniform(*cfg.silence_s)) for _ in range(2))
     samples = np.pad(samples, (before, after))
     if rng.random() < cfg.reverb_probability:
-        samples = _room(samples, sample_rate_hz, rng.uniform(*cfg.reverb_s), rng)
+        samples = in_room(samples, sample_rate_hz, rng.uniform(*cfg.reverb_s), rng)
     if rng.random() < cfg.noise_probability:
         samples = _with_noise(samples, rng.uniform(*cfg.snr_db), rng)
     if rng.random() < cfg.band_probability:
@@ -47,12 +59,61 @@ def augment(samples: np.ndarray, sample_rate_hz: int, cfg: Augment, rng: np.rand
     return (samples / peak * 10 ** (rng.uniform(*cfg.gain_db) / 20)).astype(np.float32)
 
 
-def _room(samples: np.ndarray, rate_hz: int, reverb_s: float, rng: np.random.Generator) -> np.ndarray:
+def changed(samples: np.ndarray, cfg: AugmentSection, noise: Sequence[np.ndarray], name: str) -> np.ndarray:
+    """A changed copy of a mono recording [num_samples] at 16 kHz, another length; `noise` as `noise.read_noise` gives it.
+
+    `cfg.seed` and `name` decide all that is drawn. Raises DataError where `noise.mix` does.
+    """
+
+    def draws(change: str, probability: float = 1.0) -> np.random.Generator | None:
+        """The generator of a change, or None if this copy goes without it."""
+        rng = generator(cfg.seed, f"{name}/{change}")
+        return rng if rng.random() < probability else None
+
+    if rng := draws("rate", cfg.rate_probability):
+        samples = soxr.resample(samples, RATE_HZ * rng.uniform(*cfg.rate), RATE_HZ)
+    if rng := draws("silence"):
+        before, after = (int(RATE_HZ * rng.uniform(*cfg.silence_s)) for _ in range(2))
+        samples = np.pad(samples, (before, after))
+    if rng := draws("reverb", cfg.reverb_probability):
+        samples = in_room(samples, RATE_HZ, rng.uniform(*cfg.reverb_s), rng)
+    if noise and (rng := draws("noise", cfg.noise_probability)):
+        samples = mix(samples, noise, rng.uniform(*cfg.snr_db), rng)
+    if rng := draws("telephone", cfg.telephone_probability):
+        samples = by_telephone(samples, cfg.codecs[int(rng.integers(len(cfg.codecs)))])
+    if rng := draws("gain"):
+        samples = samples * 10 ** (rng.uniform(*cfg.gain_db) / 20)
+    return (samples / max(1.0, float(np.abs(samples).max()))).astype(np.float32)
+
+
+def in_room(samples: np.ndarray, rate_hz: int, reverb_s: float, rng: np.random.Generator) -> np.ndarray:
+    """Samples [num_samples] as heard in a drawn room whose sound falls by 60 dB within `reverb_s`; the same length."""
+    return signal.fftconvolve(samples, room(rate_hz, reverb_s, rng))[: len(samples)]
+
+
+def room(rate_hz: int, reverb_s: float, rng: np.random.Generator) -> np.ndarray:
+    """Impulse response [reverb_s * rate_hz]: the direct path, then decaying noise with 4 to 64 % of its energy."""
     length = max(2, int(reverb_s * rate_hz))
     response = rng.standard_normal(length) * 10 ** (-3 * np.arange(length) / length)
     response *= rng.uniform(0.2, 0.8) / np.linalg.norm(response)
     response[0] = 1.0
-    return signal.fftconvolve(samples, response)[: len(samples)]
+    return response
+
+
+def by_telephone(samples: np.ndarray, codec: str) -> np.ndarray:
+    """Samples [num_samples] at 16 kHz through a line of 8 kHz: its band, 300 to 3400 Hz, and a codec (`mulaw`, `alaw`, `gsm`)."""
+    narrow = soxr.resample(np.asarray(samples, np.float32), RATE_HZ, LINE_HZ)
+    narrow = signal.sosfilt(signal.butter(4, LINE_BAND_HZ, "bandpass", fs=LINE_HZ, output="sos"), narrow)
+    heard = soxr.resample(coded(np.clip(narrow, -1, 1), codec), LINE_HZ, RATE_HZ)[: len(samples)]
+    return np.pad(heard, (0, len(samples) - len(heard)))
+
+
+def coded(samples: np.ndarray, codec: str) -> np.ndarray:
+    """Samples [num_samples] at 8 kHz in -1..1, coded and decoded again, float32 [num_samples]."""
+    packed = io.BytesIO()
+    soundfile.write(packed, samples, LINE_HZ, format="WAV", subtype=_CODECS[codec])
+    packed.seek(0)
+    return soundfile.read(packed, dtype="float32")[0][: len(samples)]  # GSM fills up its last block of 40 ms
 
 
 def _with_noise(samples: np.ndarray, snr_db: float, rng: np.random.Generator) -> np.ndarray:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -11,6 +13,9 @@ from typing import Any
 
 from lalm.errors import MissingExtraError
 from lalm.models.fetch import fetch, lalm_home, pinned
+
+ONNXRUNTIME = "pip install 'lalm[synth]'"
+ESPEAK_NG = "apt install espeak-ng (or brew install espeak-ng)"
 
 
 @functools.cache
@@ -24,12 +29,20 @@ def voice_files(name: str) -> Mapping[str, Path]:
         return fetch(pinned()[name], folder, lambda text: print(f"lalm: {text}", file=sys.stderr, flush=True)).files
 
 
+def check_installed(needed_for: str) -> None:
+    """Raises MissingExtraError if onnxruntime or the program espeak-ng is missing; weights are fetched when they are used."""
+    if importlib.util.find_spec("onnxruntime") is None:
+        raise MissingExtraError("onnxruntime", needed_for, ONNXRUNTIME)
+    if shutil.which("espeak-ng") is None:
+        raise MissingExtraError("The program espeak-ng", needed_for, ESPEAK_NG)
+
+
 def onnx_session(model: bytes | Path, needed_for: str) -> Any:
     """An onnxruntime session on one core. Raises MissingExtraError without onnxruntime."""
     try:
         import onnxruntime
     except ImportError:
-        raise MissingExtraError("onnxruntime", needed_for, "pip install 'lalm[synth]'") from None
+        raise MissingExtraError("onnxruntime", needed_for, ONNXRUNTIME) from None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
@@ -48,7 +61,5 @@ def phonemes(text: str, voice: str, needed_for: str) -> str:
             check=True,
         )
     except FileNotFoundError:
-        raise MissingExtraError(
-            "The program espeak-ng", needed_for, "apt install espeak-ng (or brew install espeak-ng)"
-        ) from None
+        raise MissingExtraError("The program espeak-ng", needed_for, ESPEAK_NG) from None
     return " ".join(done.stdout.split())

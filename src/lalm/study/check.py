@@ -14,10 +14,11 @@ from collections.abc import Mapping, Sequence
 
 from lalm.config import Recipe
 from lalm.contracts import Model
+from lalm.cores import format_s
 from lalm.data.pools import LoadedPools, check_recordings, load_pools
 from lalm.errors import ConfigError, DataError, ModelError, many
 from lalm.records import Example, Stage, Utterance
-from lalm.train.log import format_s
+from lalm.train.copies import num_copies
 from lalm.train.order import epoch_rows
 from lalm.train.setup import attach, load_model, make_examples, plan, task_examples
 
@@ -70,6 +71,7 @@ def _rows(recipe: Recipe, pools: LoadedPools) -> str:
         f"  text       {many(len(pools.text), 'sentence')}",
         f"  speech     {_amount(pools.speech)}{pool}",
         f"  synthetic  {_amount(pools.synthetic)}",
+        *_copies(recipe, pools),
         f"  dev        {_amount(pools.dev)}",
         f"  test       {_amount(pools.test)}",
     ]
@@ -90,6 +92,12 @@ def _rows(recipe: Recipe, pools: LoadedPools) -> str:
         if met - known:
             lines.append(f"  never trained, but tested: {name} {', '.join(sorted(met - known))}")
     return "\n".join(lines)
+
+
+def _copies(recipe: Recipe, pools: LoadedPools) -> list[str]:
+    """A line on changed copies, if there are any: a pass over a pool goes over them, too."""
+    number = num_copies(recipe.data, pools)
+    return [f"  copies     {number}, made by data.augment; passes go over recordings and copies"] if number else []
 
 
 def _amount(rows: Sequence[Utterance]) -> str:

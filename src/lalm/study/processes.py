@@ -1,11 +1,8 @@
-"""Processes that share folders: one at a time works in a folder, and no worker outlives its study."""
+"""Processes that share folders: one at a time works in a folder."""
 
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
-import os
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,19 +24,3 @@ def in_use(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def end_with_parent() -> None:
-    """End this process when the one that started it ends, killed or not.
-
-    A worker that works on would write into a folder that the next call works in.
-    """
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-
-    def wait() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()

@@ -16,12 +16,12 @@ from safetensors.torch import load_file, save_file
 
 from lalm.config import Recipe, load_recipe
 from lalm.contracts import Model
+from lalm.cores import end_with_parent
 from lalm.data.pools import load_pools
 from lalm.errors import UserError
 from lalm.evaluate.predict import predict_rows, scores_of, with_heard
 from lalm.records import Example
 from lalm.rundir import RunDir, write_json, write_jsonl
-from lalm.study.processes import end_with_parent
 from lalm.train.checkpoint import load_trained
 from lalm.train.loop import fit
 from lalm.train.setup import attach, finish, load_model, make_examples, plan, task_examples, write_labels

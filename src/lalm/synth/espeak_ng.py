@@ -5,6 +5,7 @@ A voice is an accent and a variant, `en-us+f3`. Robotic, but its many pitches an
 
 from __future__ import annotations
 
+import math
 import subprocess
 import tempfile
 from pathlib import Path
@@ -27,6 +28,14 @@ class Config(PluginConfig):
     """Options of espeak-ng."""
 
     speed: PositiveFloat = Field(1.0, description="speaking rate, 1 is 165 words a minute")
+    pitch: float = Field(
+        1.0, ge=0.5, le=2, description="pitch that the melody starts from, a factor; the melody stays as wide as it is"
+    )
+
+
+def languages(cfg: Config) -> list[str]:
+    """The languages of this espeak-ng, without their regions. Raises MissingExtraError without the program."""
+    return sorted({line.split()[1].partition("-")[0] for line in _run(["--voices"]).splitlines()[1:]})
 
 
 def voices(language: str, cfg: Config) -> list[str]:
@@ -41,7 +50,9 @@ def speak(text: str, voice: str, language: str, cfg: Config) -> tuple[np.ndarray
     """Mono float32 waveform [num_samples] and its rate in Hz."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "speech.wav"
-        _run(["-v", voice, "-s", str(round(WORDS_PER_MINUTE * cfg.speed)), "-w", str(path), "--", text])
+        pitch = str(min(99, round(50 + 50 * math.log2(cfg.pitch))))  # its scale: 0 is half, 50 the voice's own
+        rate_wpm = str(round(WORDS_PER_MINUTE * cfg.speed))
+        _run(["-v", voice, "-s", rate_wpm, "-p", pitch, "-w", str(path), "--", text])
         samples, rate = soundfile.read(path, dtype="float32")
     return samples, rate
 

@@ -27,6 +27,12 @@ class Config(PluginConfig):
     speed: PositiveFloat = Field(1.0, description="speaking rate, 1 is the voice's own")
 
 
+def languages(cfg: Config) -> list[str]:
+    """English. Raises MissingExtraError without the program."""
+    _run(["-lv"])
+    return ["en"]
+
+
 def voices(language: str, cfg: Config) -> list[str]:
     """English voices that this flite has; none for other languages. Raises MissingExtraError without the program."""
     if language != "en":

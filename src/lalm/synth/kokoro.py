@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field, PositiveFloat
 
-from lalm.models.voices import onnx_session, phonemes, voice_files
+from lalm.models.voices import check_installed, onnx_session, phonemes, voice_files
 from lalm.plugins import PluginConfig
 
 LICENCE = "Apache-2.0"
@@ -41,6 +41,12 @@ class Config(PluginConfig):
     """Options of Kokoro."""
 
     speed: PositiveFloat = Field(1.0, description="speaking rate, 1 is the model's own")
+
+
+def languages(cfg: Config) -> list[str]:
+    """Those with a phoneme table here. Raises MissingExtraError without onnxruntime or the program espeak-ng."""
+    check_installed("the synthesis engine kokoro")
+    return list(ACCENTS)
 
 
 def voices(language: str, cfg: Config) -> list[str]:

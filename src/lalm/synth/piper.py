@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 
-from lalm.models.voices import onnx_session, phonemes, voice_files
+from lalm.models.voices import check_installed, onnx_session, phonemes, voice_files
 from lalm.plugins import PluginConfig
 
 LICENCE = "voice data CC0 (fine-tuned from the voice lessac)"
@@ -27,6 +27,12 @@ class Config(PluginConfig):
     speed: PositiveFloat = Field(1.0, description="speaking rate, 1 is the voice's own")
     noise_scale: NonNegativeFloat = Field(0.667, description="variation of the sound")
     noise_w: NonNegativeFloat = Field(0.8, description="variation of the sounds' lengths")
+
+
+def languages(cfg: Config) -> list[str]:
+    """Those of its voices. Raises MissingExtraError without onnxruntime or the program espeak-ng."""
+    check_installed("the synthesis engine piper")
+    return list(VOICES)
 
 
 def voices(language: str, cfg: Config) -> list[str]:

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
+from lalm.cores import format_s
 from lalm.records import Example
 from lalm.rundir import RunDir, append_jsonl, write_jsonl
 from lalm.train.distributed import Alone
@@ -76,11 +77,3 @@ class TrainLog:
                 before = first.get(key, [0.0, 0.0])
                 first[key] = [before[0] + nll, before[1] + tokens]
         return first
-
-
-def format_s(seconds: float) -> str:
-    """Seconds for a person: `42 s`, `3 min`, `1 h 20 min`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

@@ -10,12 +10,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import multiprocessing
 import os
-import sys
-import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
@@ -23,17 +19,16 @@ from random import Random
 from typing import Any
 
 import numpy as np
-import soundfile
 
 from lalm import plugins
 from lalm.config import config_hash
+from lalm.cores import on_all_cores
 from lalm.data import audio
 from lalm.data.augment import Augment, augment
 from lalm.errors import UserError, nearest
+from lalm.speak.clips import SAMPLE_RATE_HZ, spoken, trimmed
 from lalm.train.align_recipe import AlignRecipe, sentences
-from lalm.train.log import format_s
 
-SAMPLE_RATE_HZ = 16_000
 CHUNK = 64
 
 
@@ -88,27 +83,12 @@ def plan_clips(recipe: AlignRecipe, words: Sequence[str]) -> list[Clip]:
 def speak_clips(clips: Sequence[Clip], folder: Path) -> None:
     """Speak what is not there yet, on all cores."""
     todo = [clip for clip in clips if not clip.path(folder).is_file()]
-    _on_all_cores(functools.partial(_speak, folder=folder), todo, "speech")
+    on_all_cores(functools.partial(_speak, folder=folder), todo, "speech")
 
 
 def _speak(clip: Clip, folder: Path) -> None:
-    engine = plugins.load("synth", clip.engine)
-    samples, rate = engine.speak(clip.text, clip.voice, clip.language, engine.Config(speed=clip.speed))
-    samples = _trimmed(audio.mono(samples, rate, SAMPLE_RATE_HZ, clip.id))
-    path = clip.path(folder)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    soundfile.write(part, samples, SAMPLE_RATE_HZ, format="FLAC", subtype="PCM_16")
-    os.replace(part, path)
-
-
-def _trimmed(samples: np.ndarray) -> np.ndarray:
-    """Without silence at both ends but for 50 ms, peak at half of full scale."""
-    peak = float(np.abs(samples).max()) or 1.0
-    loud = np.flatnonzero(np.abs(samples) > 0.02 * peak)
-    margin = SAMPLE_RATE_HZ // 20
-    kept = samples[max(0, loud[0] - margin) : loud[-1] + margin] if loud.size else samples
-    return kept / peak * 0.5
+    samples = trimmed(spoken(clip.text, clip.engine, clip.voice, clip.language, clip.speed))
+    audio.write_flac(clip.path(folder), samples, SAMPLE_RATE_HZ)
 
 
 def encode_clips(clips: Sequence[Clip], folder: Path, cfg: Augment, taps: Sequence[int]) -> list[Path]:
@@ -120,7 +100,7 @@ def encode_clips(clips: Sequence[Clip], folder: Path, cfg: Augment, taps: Sequen
     ]
     files = [folder / "frames" / f"{name}.safetensors" for name in made]
     todo = [(chunk, file) for chunk, file in zip(chunks, files, strict=True) if not file.is_file()]
-    _on_all_cores(functools.partial(_encode, folder=folder, cfg=cfg, taps=tuple(taps)), todo, "frames")
+    on_all_cores(functools.partial(_encode, folder=folder, cfg=cfg, taps=tuple(taps)), todo, "frames", _one_thread)
     return files
 
 
@@ -157,24 +137,6 @@ def _encoder(taps: tuple[int, ...]) -> Any:
 
     folder = smol.smol_folder()
     return AudioEncoder(smol.load_speech(folder).model.encoder, smol.load_feature_extractor(folder), taps)
-
-
-def _on_all_cores(work: Callable[[Any], None], items: Sequence[Any], what: str) -> None:
-    if not items:
-        return
-    started = time.monotonic()
-    cores = os.cpu_count() or 1
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(cores, mp_context=context, initializer=_one_thread) as pool:
-        for done, _ in enumerate(pool.map(work, items, chunksize=1), 1):
-            left_s = (time.monotonic() - started) / done * (len(items) - done)
-            end = "\n" if done == len(items) else ""
-            print(
-                f"\r[{what}] {done}/{len(items)}  about {format_s(left_s)} left   ",
-                end=end,
-                file=sys.stderr,
-                flush=True,
-            )
 
 
 def _one_thread() -> None:

@@ -23,6 +23,7 @@ from lalm.data.pools import LoadedPools
 from lalm.errors import ConfigError, DataError
 from lalm.records import Example, Pools, Stage, Utterance
 from lalm.rundir import RunDir, write_json
+from lalm.train.copies import copies, num_copies
 from lalm.train.distributed import team
 
 # the most restrictive first: what a result made from several sources may be used for; "" stands for what is not known
@@ -39,11 +40,12 @@ _RESTRICTIVENESS = (
 
 
 def make_examples(recipe: Recipe, pools: LoadedPools) -> dict[str, list[Example]]:
-    """Training rows by pool, made by the recipe's task."""
+    """Training rows by pool, made by the recipe's task; recordings are followed by their changed copies, if any."""
+    changed = copies(recipe.data, pools)
     return {
         "text": task_examples(recipe, pools.text),
-        "speech": task_examples(recipe, pools.speech),
-        "synthetic": task_examples(recipe, pools.synthetic),
+        "speech": task_examples(recipe, [*pools.speech, *changed["speech"]]),
+        "synthetic": task_examples(recipe, [*pools.synthetic, *changed["synthetic"]]),
     }
 
 
@@ -161,6 +163,8 @@ def provenance(recipe: Recipe, model: Model, pools: LoadedPools) -> dict[str, An
     """What made this run: hashes, versions, hardware, seed, licences with the most restrictive on top."""
     values = recipe.model_dump(mode="json")
     licences = {**model.identity.get("licences", {}), f"corpus {recipe.data.corpus.name}": corpus_licence(recipe)}
+    if recipe.data.augment is not None and recipe.data.augment.noise_folder is not None:
+        licences[f"noise {recipe.data.augment.noise_folder.name}"] = "not stated"
     return {
         "licences": dict(sorted(licences.items(), key=lambda item: restrictiveness(item[1]))),
         "config_hash": config_hash(values),
@@ -169,6 +173,7 @@ def provenance(recipe: Recipe, model: Model, pools: LoadedPools) -> dict[str, An
         "num_text": len(pools.text),
         "num_speech": len(pools.speech),
         "num_synthetic": len(pools.synthetic),
+        "num_copies": num_copies(recipe.data, pools),
         "seed": recipe.train.seed,
         "versions": {
             name: importlib.metadata.version(name) for name in ("torch", "transformers", "peft", "numpy", "soundfile")
