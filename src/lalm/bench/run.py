@@ -1,0 +1,182 @@
+"""`lalm bench`: lalm beside the plain reference, each in its own process, turn about; medians, spread, and the bound."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from lalm.bench.scenarios import SCENARIOS, Scenario
+from lalm.errors import UserError, nearest
+from lalm.rundir import write_json
+
+SIDES = ("plain", "lalm")
+
+
+def bench(names: Sequence[str], out: Path, repetitions: int, bf16: bool, threads: int | None) -> list[dict[str, Any]]:
+    """Measure scenarios and write `<name>.json` for each into `out`; what was found.
+
+    Raises UserError for an unknown scenario, or if a side fails (memory, say).
+    """
+    for name in names:
+        if name not in SCENARIOS:
+            raise UserError(f"There is no scenario '{name}'.{nearest(name, SCENARIOS)}")
+    if repetitions < 1:
+        raise UserError(f"--repetitions {repetitions}: at least 1 is needed.")
+    results = []
+    for name in names:
+        found = _measure(SCENARIOS[name], repetitions, bf16, threads or os.cpu_count() or 1)
+        write_json(out / f"{name}.json", found)
+        print(as_text(found), flush=True)
+        results.append(found)
+    return results
+
+
+def _measure(scenario: Scenario, repetitions: int, bf16: bool, threads: int) -> dict[str, Any]:
+    runs: dict[str, dict[str, list[dict[str, Any]]]] = {
+        mode: {side: [] for side in SIDES} for mode in ("train", "answer")
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        asked = {"scenario": asdict(scenario), "folder": folder, "bf16": bf16, "threads": threads}
+        for turn in range(repetitions):
+            for mode, sides in runs.items():
+                for side in SIDES if turn % 2 == 0 else reversed(SIDES):
+                    sides[side].append(_worker({**asked, "mode": mode, "side": side}))
+        equal = {side: _worker({**asked, "mode": "equal", "side": side, "bf16": False}) for side in SIDES}
+        weights = _weights_apart(Path(folder))
+    losses = list(zip(*(equal[side]["losses"] for side in SIDES), strict=True))
+    return {
+        "scenario": asdict(scenario),
+        "repetitions": repetitions,
+        "precision": "bfloat16" if bf16 else "float32",
+        "training": _training(runs["train"], scenario),
+        "answering": _answering(runs["answer"], scenario),
+        "equal": {
+            "steps": len(losses),
+            "largest_difference_of_losses": max(abs(a - b) for a, b in losses),
+            "largest_difference_of_weights": weights,
+        },
+        "machine": {"processor": _processor(), "threads": threads, "python": platform.python_version(), **_versions()},
+        "made": {
+            "command": " ".join(["lalm", *sys.argv[1:]]),
+            "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        },
+    }
+
+
+def _worker(asked: Mapping[str, Any]) -> dict[str, Any]:
+    file = Path(asked["folder"]) / "asked.json"
+    write_json(file, asked)
+    environment = {**os.environ, "OMP_NUM_THREADS": str(asked["threads"]), "TOKENIZERS_PARALLELISM": "false"}
+    print(f"[bench] {asked['scenario']['name']}: {asked['mode']}, {asked['side']}", file=sys.stderr, flush=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "lalm.bench.worker", str(file)], capture_output=True, text=True, env=environment
+    )
+    if done.returncode:
+        reason = "killed, as when memory runs out" if done.returncode < 0 else done.stderr.strip().rpartition("\n")[2]
+        raise UserError(f"The {asked['side']} side of '{asked['scenario']['name']}' ({asked['mode']}) failed: {reason}")
+    found: dict[str, Any] = json.loads(done.stdout.strip().rpartition("\n")[2])
+    return found
+
+
+def _training(runs: Mapping[str, Sequence[Mapping[str, Any]]], scenario: Scenario) -> dict[str, Any]:
+    items = scenario.batch_size * scenario.num_steps
+    flops = runs["lalm"][0]["flops"]
+    plain = flops["hear_plain"] + flops["rest_plain"]
+    bounds = {"first_epoch": plain / (flops["hear"] + flops["rest"]), "later_epochs": plain / flops["rest"]}
+    found: dict[str, Any] = {"peak_mb": _peaks(runs)}
+    for index, epoch in enumerate(("first_epoch", "later_epochs")):
+        seconds = {side: _spread([run["epoch_s"][index] for run in runs[side]]) for side in SIDES}
+        ratio = seconds["plain"]["median"] / seconds["lalm"]["median"]
+        found[epoch] = {
+            "seconds": seconds,
+            "items_per_s": {side: items / seconds[side]["median"] for side in SIDES},
+            "answer_tokens_per_s": {side: items * scenario.answer_tokens / seconds[side]["median"] for side in SIDES},
+            "ratio": ratio,
+            "bound": bounds[epoch],
+            "share_of_bound": ratio / bounds[epoch],
+        }
+    return found
+
+
+def _answering(runs: Mapping[str, Sequence[Mapping[str, Any]]], scenario: Scenario) -> dict[str, Any]:
+    flops = runs["lalm"][0]["flops"]
+    plain = flops["hear_plain"] + flops["rest_plain"]
+    found: dict[str, Any] = {"peak_mb": _peaks(runs)}
+    for index, when in enumerate(("first_time", "heard_before")):
+        seconds = {side: _spread([run["answer_s"][index] for run in runs[side]]) for side in SIDES}
+        bound = plain / (flops["rest"] + (flops["hear"] if index == 0 else 0.0))
+        ratio = seconds["plain"]["median"] / seconds["lalm"]["median"]
+        found[when] = {"seconds": seconds, "ratio": ratio, "bound": bound, "share_of_bound": ratio / bound}
+    return found
+
+
+def _peaks(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, float]:
+    """Most memory of each side's process in MB, and what it was before any work."""
+    found = {side: statistics.median(run["peak_mb"] for run in runs[side]) for side in SIDES}
+    return {**found, "before_work": statistics.median(run["load_mb"] for run in runs["lalm"])}
+
+
+def _spread(seconds: Sequence[float]) -> dict[str, float]:
+    return {"median": statistics.median(seconds), "least": min(seconds), "most": max(seconds)}
+
+
+def _weights_apart(folder: Path) -> float:
+    import torch
+
+    left, right = (torch.load(folder / f"equal-{side}.pt", weights_only=True) for side in SIDES)
+    return max(float((a - b).abs().max()) for a, b in zip(left, right, strict=True))
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import version
+
+    return {name: version(name) for name in ("torch", "transformers", "peft")}
+
+
+def as_text(found: Mapping[str, Any]) -> str:
+    """A scenario's result as a table."""
+    scenario, equal = found["scenario"], found["equal"]
+    lines = [f"{scenario['name']}: {scenario['summary']}; {found['precision']}, medians of {found['repetitions']}"]
+    lines.append(f"  {'':<24}{'plain s':>10}{'lalm s':>10}{'ratio':>8}{'bound':>8}{'share':>8}")
+    rows = [
+        ("training, first epoch", found["training"]["first_epoch"]),
+        ("training, later epochs", found["training"]["later_epochs"]),
+    ]
+    rows += [
+        ("answering, first time", found["answering"]["first_time"]),
+        ("answering, heard before", found["answering"]["heard_before"]),
+    ]
+    for name, row in rows:
+        seconds = row["seconds"]
+        lines.append(
+            f"  {name:<24}{seconds['plain']['median']:>10.2f}{seconds['lalm']['median']:>10.2f}"
+            f"{row['ratio']:>8.2f}{row['bound']:>8.2f}{row['share_of_bound']:>8.0%}"
+        )
+    for name in ("training", "answering"):
+        peaks = found[name]["peak_mb"]
+        lines.append(
+            f"  peak memory {name:<12}{peaks['plain']:>10.0f}{peaks['lalm']:>10.0f} MB, {peaks['before_work']:.0f} MB of it before any work"
+        )
+    lines.append(
+        f"  {equal['steps']} steps in float32: losses apart by at most {equal['largest_difference_of_losses']:.1e}, "
+        f"weights by {equal['largest_difference_of_weights']:.1e}"
+    )
+    return "\n".join(lines)

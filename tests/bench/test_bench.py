@@ -1,0 +1,42 @@
+"""The benchmark on a tiny model: both sides train alike, and what it writes can be read."""
+
+from __future__ import annotations
+
+import pytest
+
+from lalm.bench.run import as_text, bench
+from lalm.bench.scenarios import SCENARIOS, material
+from lalm.errors import UserError
+from lalm.rundir import read_json
+
+
+def test_both_sides_of_the_benchmark_train_alike(tmp_path, capsys):
+    (found,) = bench(["tiny"], tmp_path, repetitions=1, bf16=False, threads=1)
+    assert read_json(tmp_path / "tiny.json")["equal"] == found["equal"]
+    assert found["equal"]["steps"] == 20
+    assert found["equal"]["largest_difference_of_losses"] < 1e-5
+    assert found["equal"]["largest_difference_of_weights"] < 1e-4
+    for row in (found["training"]["first_epoch"], found["training"]["later_epochs"]):
+        seconds = {side: row["seconds"][side]["median"] for side in ("plain", "lalm")}
+        assert row["ratio"] == pytest.approx(seconds["plain"] / seconds["lalm"])
+        assert row["share_of_bound"] == pytest.approx(row["ratio"] / row["bound"])
+    assert found["training"]["later_epochs"]["bound"] > found["training"]["first_epoch"]["bound"] > 1
+    assert as_text(found) in capsys.readouterr().out
+
+
+def test_material_has_the_lengths_of_the_scenario_and_is_the_same_again(tmp_path):
+    scenario = SCENARIOS["tiny"]
+    rows = material(tmp_path, scenario, len)
+    assert len(rows) == scenario.batch_size * scenario.num_steps
+    assert {scenario.prompt_tokens - len(row.instruction) for row in rows} < {0, 1, 2}
+    assert all(scenario.answer_tokens - 3 <= len(row.answer) <= scenario.answer_tokens - 1 for row in rows)
+    before = [row.audio.read_bytes() for row in rows]
+    other = tmp_path / "other"
+    other.mkdir()
+    assert [row.audio.read_bytes() for row in material(other, scenario, len)] == before
+
+
+@pytest.mark.parametrize(("names", "repetitions"), [(["tinny"], 1), (["tiny"], 0)])
+def test_what_cannot_be_measured_is_said(names, repetitions, tmp_path):
+    with pytest.raises(UserError, match=r"tiny|repetitions"):
+        bench(names, tmp_path, repetitions, False, 1)
