@@ -103,6 +103,11 @@ class RunDir:
         return self.root / "labels.json"
 
     @property
+    def ontology(self) -> Path:
+        """The ontology that answers obey, where the recipe names one."""
+        return self.root / "ontology.json"
+
+    @property
     def log(self) -> Path:
         return self.root / "log.jsonl"
 

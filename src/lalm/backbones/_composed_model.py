@@ -17,9 +17,11 @@ from lalm.backbones import _language, _prompt
 from lalm.backbones._composed_module import Batch, ComposedModule, Row
 from lalm.backbones._decoding import decoder
 from lalm.backbones._encoder import AudioEncoder
+from lalm.backbones._grammar import Guide, Obeying
 from lalm.backbones._row_cache import RowCache
 from lalm.backbones._waveform_encoder import WaveformEncoder
 from lalm.data.cache import PreparedCache
+from lalm.data.grammar import Grammar
 from lalm.errors import DataError, ModelError
 from lalm.records import Example
 
@@ -49,6 +51,7 @@ class ComposedModel:
         self._templates: dict[str, tuple[list[int], list[int]]] = {}
         self._rows = RowCache(self._make_row)
         self._end_of_turn = _prompt.end_of_turn(tokenizer)
+        self._guide = Guide(tokenizer, [self._end_of_turn])
 
     # -- parts ---------------------------------------------------------------------------------------------------
 
@@ -107,12 +110,15 @@ class ComposedModel:
         digest.update(repr((before, text, after, answer)).encode())
         row = Row(before, text, heard, example.audio, after, answer, digest.hexdigest()[:16])
         length = len(before) + self._length(row)
-        most = getattr(self.module.llm.config, "max_position_embeddings", None)
-        if most is not None and length > most:
+        if self._positions is not None and length > self._positions:
             raise DataError(
-                f"it takes {length} positions and the language model has {most}. Shorten it; nothing is cut."
+                f"it takes {length} positions and the language model has {self._positions}. Shorten it; nothing is cut."
             )
         return row
+
+    @property
+    def _positions(self) -> int | None:
+        return getattr(self.module.llm.config, "max_position_embeddings", None)
 
     def as_given(self, example: Example) -> str:
         """The words of a text row as the language model is given them: in the connector's own tongue."""
@@ -178,16 +184,28 @@ class ComposedModel:
         return self.module(batch)
 
     @torch.inference_mode()
-    def generate(self, examples: Sequence[Example], max_new_tokens: int, num_beams: int = 1) -> list[str]:
-        """Answers in the order of the examples; greedy, or beam search with `num_beams` beams."""
+    def generate(
+        self, examples: Sequence[Example], max_new_tokens: int, num_beams: int = 1, grammar: Grammar | None = None
+    ) -> list[str]:
+        """Answers in the order of the examples; greedy, or beam search with `num_beams` beams.
+
+        Under a grammar answers are as long as it lets them be, whatever `max_new_tokens` says.
+        """
         batch = self.batch(examples)
         embeddings, mask, _ = self.module.embed(batch.rows, with_answers=False)
-        search = self._greedy if num_beams == 1 and self.module.shares_beginnings else self._beam
-        tokens = search(batch.prefix, embeddings, mask, max_new_tokens, num_beams)
+        obeying = None
+        if grammar is not None:
+            used = len(batch.prefix) + embeddings.shape[1]
+            obeying = self._guide.obeying(grammar)
+            max_new_tokens = self._guide.most_tokens(grammar, self._positions and self._positions - used)
+        if num_beams == 1 and self.module.shares_beginnings:
+            tokens = self._greedy(batch.prefix, embeddings, mask, max_new_tokens, obeying)
+        else:
+            tokens = self._beam(batch.prefix, embeddings, mask, max_new_tokens, obeying, num_beams)
         return [self.tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in tokens]
 
     def _greedy(
-        self, prefix: list[int], embeddings: Tensor, mask: Tensor, max_new_tokens: int, _: int
+        self, prefix: list[int], embeddings: Tensor, mask: Tensor, max_new_tokens: int, obeying: Obeying | None
     ) -> list[list[int]]:
         """Batched greedy search; rows that have ended leave the batch."""
         reading = decoder(self.module, prefix, max_new_tokens)
@@ -195,7 +213,10 @@ class ComposedModel:
         answers: list[list[int]] = [[] for _ in range(len(mask))]
         alive = torch.arange(len(mask))
         for step in range(max_new_tokens):
-            tokens = self.module.logits(last).argmax(dim=-1)
+            logits = self.module.logits(last)
+            if obeying is not None:
+                logits = obeying.allowed([tuple(answers[row]) for row in alive.tolist()], logits)
+            tokens = logits.argmax(dim=-1)
             going = tokens != self._end_of_turn
             for row, token, goes in zip(alive.tolist(), tokens.tolist(), going.tolist(), strict=True):
                 if goes:
@@ -210,7 +231,13 @@ class ComposedModel:
         return answers
 
     def _beam(
-        self, prefix: list[int], embeddings: Tensor, mask: Tensor, max_new_tokens: int, num_beams: int
+        self,
+        prefix: list[int],
+        embeddings: Tensor,
+        mask: Tensor,
+        max_new_tokens: int,
+        obeying: Obeying | None,
+        num_beams: int,
     ) -> list[list[int]]:
         """Beam search of transformers (with one beam: greedy) over left-padded rows."""
         table = self.module.llm.get_input_embeddings()
@@ -227,6 +254,7 @@ class ComposedModel:
             max_new_tokens=max_new_tokens,
             eos_token_id=self._end_of_turn,
             pad_token_id=self._end_of_turn,
+            logits_processor=[] if obeying is None else [obeying],
         )
         return [ids.tolist() for ids in output]
 

@@ -12,13 +12,14 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AttentionInterface, DynamicCache
 
 from lalm.backbones import _stack
 from lalm.models.key_values import with_cache
 
 _ATTENTION = "lalm_shared_prefix"
+_ROOM = 256  # positions of an answer that there is room for at first; few answers that may be long are
 
 
 class Decoder(Protocol):
@@ -78,7 +79,10 @@ class PlainDecoder:
 
 
 class _OwnCache:
-    """Stands in for a key-value cache: the rows' own keys and values of one layer [B, heads, capacity, width]."""
+    """Stands in for a key-value cache: the rows' own keys and values of one layer [B, heads, capacity, width].
+
+    A cache that is full doubles its capacity.
+    """
 
     def __init__(self, capacity: int) -> None:
         self._capacity, self._filled = capacity, 0
@@ -88,6 +92,10 @@ class _OwnCache:
             shape = (*keys.shape[:2], self._capacity, keys.shape[3])
             self._keys, self._values = keys.new_empty(shape), values.new_empty(shape)
         end = self._filled + keys.shape[2]
+        if end > self._capacity:
+            more = (0, 0, 0, max(end, 2 * self._capacity) - self._capacity)
+            self._keys, self._values = nn.functional.pad(self._keys, more), nn.functional.pad(self._values, more)
+            self._capacity = self._keys.shape[2]
         self._keys[:, :, self._filled : end], self._values[:, :, self._filled : end] = keys, values
         self._filled = end
         return self._keys[:, :, :end], self._values[:, :, :end]
@@ -107,7 +115,7 @@ class SharedPrefixDecoder:
     def start(self, embeddings: Tensor, mask: Tensor) -> Tensor:
         """See `Decoder`."""
         num_rows, length = mask.shape
-        self._caches = [_OwnCache(length + self._max_new_tokens) for _ in self._prefix]
+        self._caches = [_OwnCache(length + min(self._max_new_tokens, _ROOM)) for _ in self._prefix]
         lengths = mask.sum(dim=1)
         self._seen, self._positions = mask, self._start + lengths
         causal = torch.ones(length, length, dtype=torch.bool, device=mask.device).tril()

@@ -19,9 +19,11 @@ from torch import Tensor, nn
 
 from lalm.backbones._family import SAMPLE_RATE_HZ, Family
 from lalm.backbones._frames import alter
+from lalm.backbones._grammar import Guide
 from lalm.backbones._native_rows import IGNORE, Batch, Prompts, Row, collate
 from lalm.backbones._row_cache import RowCache
 from lalm.data import audio
+from lalm.data.grammar import Grammar
 from lalm.data.spec_augment import changes_of
 from lalm.errors import ConfigError, DataError
 from lalm.models.parts import quiet_libraries
@@ -66,6 +68,7 @@ class NativeModel:
         self._prompts = Prompts(
             family, processor, eos if isinstance(eos, list | tuple) else [] if eos is None else [eos]
         )
+        self._guide = Guide(self.tokenizer, self._prompts.eos_ids)
         self._positions: int = module.config.get_text_config().max_position_embeddings
         self._rows = RowCache(self._make_row)
         self._cut: set[Path] = set()
@@ -191,19 +194,24 @@ class NativeModel:
         return nll, chosen.sum(dim=1)
 
     @torch.inference_mode()
-    def generate(self, examples: Sequence[Example], max_new_tokens: int, num_beams: int = 1) -> list[str]:
+    def generate(
+        self, examples: Sequence[Example], max_new_tokens: int, num_beams: int = 1, grammar: Grammar | None = None
+    ) -> list[str]:
         """Answers in the order of the examples; greedy, or beam search with `num_beams` beams.
 
-        Recordings are heard once, however many beams there are.
+        Recordings are heard once, however many beams there are. Under a grammar answers are as long as it lets them be,
+        whatever `max_new_tokens` says.
         """
         self._keep_frozen_parts_still()
         rows = [self.row(example) for example in examples]
         ids, mask, _ = collate(rows, False, self._prompts.padding)
         embeddings = self._embed(ids.to(self.device), self._features(examples, rows))
+        search = self._search(max_new_tokens, num_beams)
+        if grammar is not None:
+            search["max_new_tokens"] = self._guide.most_tokens(grammar, self._positions - ids.shape[1])
+            search["logits_processor"] = [self._guide.obeying(grammar)]
         with quiet_libraries(), self._head_sees(lambda states: states[:, -1:]):
-            tokens = self.module.generate(
-                inputs_embeds=embeddings, attention_mask=mask.to(self.device), **self._search(max_new_tokens, num_beams)
-            )
+            tokens = self.module.generate(inputs_embeds=embeddings, attention_mask=mask.to(self.device), **search)
         return [text.strip() for text in self.tokenizer.batch_decode(tokens, skip_special_tokens=True)]
 
     def _search(self, max_new_tokens: int, num_beams: int) -> dict[str, Any]:

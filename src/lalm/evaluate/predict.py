@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from lalm import plugins
 from lalm.config import EvaluateSection, Recipe, load_recipe
 from lalm.contracts import Model
+from lalm.data.grammar import Grammar, asked_grammar, read_seen
 from lalm.errors import UserError, nearest
 from lalm.evaluate.parse import parse_answer
 from lalm.records import Example, Frame, Utterance
@@ -25,9 +26,16 @@ SPLITS = ("train", "dev", "test")
 
 
 def predict_rows(
-    model: Model, examples: Sequence[Example], cfg: EvaluateSection, quiet: bool = False
+    model: Model,
+    examples: Sequence[Example],
+    cfg: EvaluateSection,
+    quiet: bool = False,
+    grammar: Grammar | None = None,
 ) -> list[dict[str, Any]]:
-    """One predictions row (docs/formats.md) an example, in order. Rows of like length are generated together."""
+    """One predictions row (docs/formats.md) an example, in order. Rows of like length are generated together.
+
+    `grammar` is what answers must obey (none: they are free, whatever `cfg` says).
+    """
     from lalm.models.half import bfloat16_answers  # torch is not needed to read this module
 
     size = cfg.per_device_eval_batch_size
@@ -38,7 +46,7 @@ def predict_rows(
         chunk = order[start : start + size]
         begun = time.monotonic()
         with bfloat16_answers(model, cfg.bf16):
-            answers = model.generate([examples[i] for i in chunk], cfg.max_new_tokens, cfg.num_beams)
+            answers = model.generate([examples[i] for i in chunk], cfg.max_new_tokens, cfg.num_beams, grammar)
         latency_s = (time.monotonic() - begun) / len(chunk)
         for index, raw in zip(chunk, answers, strict=True):
             rows[index] = prediction_row(examples[index], raw, latency_s)
@@ -82,6 +90,11 @@ def load_run(run_folder: Path) -> tuple[Recipe, Model]:
     return recipe, model
 
 
+def run_grammar(run: RunDir, cfg: EvaluateSection) -> Grammar | None:
+    """What the answers of a run must obey, from what its folder keeps; None if they are free."""
+    return asked_grammar(cfg, read_seen(run.labels), run.ontology) if cfg.constrained else None
+
+
 def with_heard(model: Model, examples: Sequence[Example], rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Predictions rows with what the model heard (`heard`), where it can say so in words: for the word error rate."""
     heard = getattr(model, "heard", None)
@@ -99,7 +112,8 @@ def predict_run(
 ) -> Path:
     """Predictions of a run on a manifest, on a corpus, or on the test set of its own recipe; the file written.
 
-    Without `split` every row of a manifest is answered, and the test set of a corpus.
+    Without `split` every row of a manifest is answered, and the test set of a corpus. Where answers obey a grammar, the
+    test set of the recipe is answered freely as well, into `test_free`.
     Raises UserError before the model is loaded if the run is not finished or there is nothing to answer.
     """
     from lalm.train.setup import task_examples
@@ -110,10 +124,14 @@ def predict_run(
     if not rows:
         where = manifest or root or recipe.data.root
         raise UserError(f"{where}: the split '{split or 'test'}' holds no rows. Name another with --split.")
+    grammar = run_grammar(folder, recipe.evaluate)
     _, model = load_run(run)
     examples = task_examples(recipe, rows)
     target = out or folder.predictions(set_name)
-    write_jsonl(target, with_heard(model, examples, predict_rows(model, examples, recipe.evaluate)))
+    if grammar is not None and target == folder.predictions("test"):
+        free = with_heard(model, examples, predict_rows(model, examples, recipe.evaluate))
+        write_jsonl(folder.predictions("test_free"), free)
+    write_jsonl(target, with_heard(model, examples, predict_rows(model, examples, recipe.evaluate, grammar=grammar)))
     return target
 
 
@@ -142,13 +160,14 @@ def _rows_to_answer(
 class Understander:
     """A trained model as a function: recording in, frame out."""
 
-    def __init__(self, recipe: Recipe, model: Model) -> None:
-        self._recipe, self._model = recipe, model
+    def __init__(self, recipe: Recipe, model: Model, grammar: Grammar | None = None) -> None:
+        self._recipe, self._model, self._grammar = recipe, model, grammar
 
     @classmethod
     def from_run(cls, run: str | Path) -> Understander:
         """From a finished run folder. Raises UserError naming what is missing."""
-        return cls(*load_run(Path(run)))
+        recipe, model = load_run(Path(run))
+        return cls(recipe, model, run_grammar(RunDir(Path(run)), recipe.evaluate))
 
     def __call__(self, recording: str | Path | np.ndarray, sample_rate_hz: int = 16_000) -> Frame:
         """The frame of a recording: a path, or samples [num_samples] (or [num_samples, channels]) in -1..1.
@@ -172,7 +191,7 @@ class Understander:
             path = Path(folder) / "recording.wav"
             soundfile.write(path, samples, 16_000, subtype="FLOAT")
             examples = task_examples(self._recipe, [Utterance(id=path.name, audio=path, source="recorded")])
-            row = predict_rows(self._model, examples, self._recipe.evaluate, quiet=True)[0]
+            row = predict_rows(self._model, examples, self._recipe.evaluate, quiet=True, grammar=self._grammar)[0]
         return Frame.from_json(row["prediction"]) if row["prediction"] is not None else Frame(None)
 
 

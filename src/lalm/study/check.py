@@ -20,7 +20,7 @@ from lalm.errors import ConfigError, DataError, ModelError, many
 from lalm.records import Example, Stage, Utterance
 from lalm.train.copies import num_copies
 from lalm.train.order import epoch_rows
-from lalm.train.setup import attach, load_model, make_examples, plan, task_examples
+from lalm.train.setup import answers_obey, attach, load_model, make_examples, plan, task_examples
 
 NUM_LONGEST = 3
 Examples = Mapping[str, Sequence[Example]]
@@ -35,6 +35,7 @@ def check_recipe(recipe: Recipe, hear: bool = False) -> str:
     check_recordings(pools)
     examples = make_examples(recipe, pools)
     stages = plan(recipe, examples)
+    grammar = answers_obey(recipe, pools)
     model = load_model(recipe)
     groups = model.groups()
     trainable, _ = attach(recipe, model)
@@ -48,6 +49,7 @@ def check_recipe(recipe: Recipe, hear: bool = False) -> str:
             _stages(recipe, stages, steps, examples),
             _weights(model, groups, set(trainable)),
             *_in_words(model, examples),
+            *([f"Answers obey a grammar; the longest takes {grammar.max_bytes} bytes."] if grammar is not None else []),
             _longest(model, pools, examples),
             *([_hearing(recipe, model, pools, examples)] if hear else []),
             _cost(recipe, model, trainable, stages, steps, examples),

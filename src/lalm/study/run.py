@@ -26,7 +26,7 @@ from lalm.study.plan import Run, Study, load_study, num_workers, runs
 from lalm.study.processes import in_use
 from lalm.train.distributed import only_alone
 from lalm.train.log import format_s
-from lalm.train.setup import make_examples, plan
+from lalm.train.setup import answers_obey, make_examples, plan
 
 # Workers are forked from one process that has imported everything already, where the system can fork.
 _CONTEXT: Any = multiprocessing.get_context(
@@ -50,6 +50,7 @@ def run_study(study_yaml: Path, out: Path, assignments: Sequence[str] = ()) -> P
         pools = load_pools(recipe.data)  # every problem of the data, before hours of work
         loaded.append(pools)
         plan(recipe, make_examples(recipe, pools))
+        answers_obey(recipe, pools)
         if not pools.test:
             raise DataError(
                 f"The corpus '{recipe.data.corpus.name}' in {recipe.data.root} has no test rows to judge runs by."

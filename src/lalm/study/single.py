@@ -10,6 +10,7 @@ from pathlib import Path
 from lalm import plugins
 from lalm.config import Recipe, as_written_now, to_yaml
 from lalm.contracts import Model
+from lalm.data.grammar import Grammar
 from lalm.data.pools import LoadedPools, check_recordings, load_pools
 from lalm.errors import ConfigError, UserError
 from lalm.evaluate.predict import predict_rows, with_heard
@@ -17,7 +18,17 @@ from lalm.evaluate.score import score_rows
 from lalm.rundir import RunDir, write_text
 from lalm.study.processes import in_use
 from lalm.train.distributed import team
-from lalm.train.setup import attach, check_machine, finish, load_model, make_examples, plan, task_examples, write_labels
+from lalm.train.setup import (
+    answers_obey,
+    attach,
+    check_machine,
+    finish,
+    load_model,
+    make_examples,
+    plan,
+    task_examples,
+    write_labels,
+)
 
 
 def train(recipe: Recipe, out: Path, resume: bool = False, quiet: bool = False) -> RunDir:
@@ -41,9 +52,10 @@ def _train(recipe: Recipe, run: RunDir, resume: bool, quiet: bool) -> RunDir:
             examples = make_examples(recipe, pools)
             stages = plan(recipe, examples)
             check_machine(recipe.train)
+            grammar = answers_obey(recipe, pools)
             model = load_model(recipe)
             trainable, identity = attach(recipe, model)
-            evaluate, higher = dev_evaluation(recipe, model, pools)
+            evaluate, higher = dev_evaluation(recipe, model, pools, grammar)
     we.wait()  # nothing is written before all have looked
     if finished:
         return run
@@ -52,7 +64,7 @@ def _train(recipe: Recipe, run: RunDir, resume: bool, quiet: bool) -> RunDir:
     with in_use(run.root) if we.is_main else contextlib.nullcontext():
         if we.is_main:
             write_text(run.recipe, to_yaml(recipe))
-            write_labels(run, pools)
+            write_labels(run, recipe, pools)
         result = fit(
             model,
             trainable,
@@ -78,7 +90,7 @@ def _train(recipe: Recipe, run: RunDir, resume: bool, quiet: bool) -> RunDir:
 
 
 def dev_evaluation(
-    recipe: Recipe, model: Model, pools: LoadedPools
+    recipe: Recipe, model: Model, pools: LoadedPools, grammar: Grammar | None = None
 ) -> tuple[Callable[[], Mapping[str, float]] | None, bool]:
     """A function that gives the dev metrics, or None if none is asked for; and the direction of the chosen metric.
 
@@ -99,7 +111,8 @@ def dev_evaluation(
 
     def evaluate() -> dict[str, float]:
         mine = team().part(dev)
-        rows = team().together(with_heard(model, mine, predict_rows(model, mine, recipe.evaluate, quiet=True)))
+        answers = predict_rows(model, mine, recipe.evaluate, quiet=True, grammar=grammar)
+        rows = team().together(with_heard(model, mine, answers))
         scores = score_rows(rows, names, num_resamples=1, seed=0)["metrics"]
         return {name: scores[name]["value"] for name in names if scores[name]["value"] is not None}
 

@@ -19,7 +19,7 @@ from lalm.contracts import Model
 from lalm.cores import end_with_parent
 from lalm.data.pools import load_pools
 from lalm.errors import UserError
-from lalm.evaluate.predict import predict_rows, scores_of, with_heard
+from lalm.evaluate.predict import predict_rows, run_grammar, scores_of, with_heard
 from lalm.records import Example
 from lalm.rundir import RunDir, write_json, write_jsonl
 from lalm.train.checkpoint import load_trained
@@ -72,7 +72,7 @@ def work(study: Path, name: str, oracle_text: bool) -> None:
         load_trained(model, run.adapter)
     else:
         examples = make_examples(recipe, pools)
-        write_labels(run, pools)
+        write_labels(run, recipe, pools)
         result = fit(
             model,
             trainable,
@@ -91,15 +91,20 @@ def work(study: Path, name: str, oracle_text: bool) -> None:
 
 
 def judge(run: RunDir, recipe: Recipe, model: Model, test: Sequence[Example], oracle_text: bool) -> None:
-    """Predictions and scores of the test set, and of its transcripts if they are asked for and all there."""
+    """Predictions and scores of the test set, and of its transcripts if they are asked for and all there.
+
+    Where answers obey a grammar, the test set is answered freely as well (`test_free`). `scores/test.json` comes last.
+    """
+    grammar = run_grammar(run, recipe.evaluate)
     if oracle_text and all(example.text for example in test):
         written = [replace(example, audio=None) for example in test]
-        rows = predict_rows(model, written, recipe.evaluate, quiet=True)
+        rows = predict_rows(model, written, recipe.evaluate, quiet=True, grammar=grammar)
         write_jsonl(run.predictions("oracle_text"), rows)
         write_json(run.scores("oracle_text"), scores_of(rows, recipe.evaluate))
-    rows = with_heard(model, test, predict_rows(model, test, recipe.evaluate, quiet=True))
-    write_jsonl(run.predictions("test"), rows)
-    write_json(run.scores("test"), scores_of(rows, recipe.evaluate))
+    for name, obeyed in (*([("test_free", None)] if grammar is not None else []), ("test", grammar)):
+        rows = with_heard(model, test, predict_rows(model, test, recipe.evaluate, quiet=True, grammar=obeyed))
+        write_jsonl(run.predictions(name), rows)
+        write_json(run.scores(name), scores_of(rows, recipe.evaluate))
 
 
 def main(study: Path, name: str, oracle_text: bool, threads: int) -> None:

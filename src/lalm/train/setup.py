@@ -19,6 +19,9 @@ from lalm import plugins
 from lalm.config import Recipe, TrainSection, config_hash
 from lalm.contracts import Model
 from lalm.data.audio import content_hash
+from lalm.data.grammar import Grammar, Seen, asked_grammar, seen_in
+from lalm.data.labels import answer_text
+from lalm.data.ontology import read_ontology, write_ontology
 from lalm.data.pools import LoadedPools
 from lalm.errors import ConfigError, DataError
 from lalm.records import Example, Pools, Stage, Utterance
@@ -82,8 +85,10 @@ def check_machine(cfg: TrainSection) -> None:
 def load_model(recipe: Recipe) -> Model:
     """The recipe's backbone, on this process's accelerator if there is one, with the recipe's memory options.
 
-    Raises UserError if the weights cannot be had, or cannot be put into four bits where that is asked for.
+    Raises UserError if the weights cannot be had, or where it is asked for and the model cannot be put into four bits or
+    held to a grammar.
     """
+    from lalm.backbones._grammar import check_tokenizer
     from lalm.train import lean
 
     we = team()
@@ -91,6 +96,8 @@ def load_model(recipe: Recipe) -> Model:
         lean.check_4bit(we.device)
     backbone = plugins.load("backbones", recipe.backbone.name)
     model: Model = backbone.load(plugins.configure(backbone, recipe.backbone.options, "backbone"))
+    if recipe.evaluate.constrained:
+        check_tokenizer(model.tokenizer)
     if recipe.train.load_in_4bit:
         lean.quantize(model, recipe.train, we.device)
     if we.device.type == "cuda":
@@ -127,20 +134,31 @@ def attach(recipe: Recipe, model: Model) -> tuple[list[str], Any]:
     ]
 
 
-def write_labels(run: RunDir, pools: LoadedPools) -> None:
-    """The label schema of the training rows: intents, slot types and their values as seen."""
-    frames = [row.frame for row in (*pools.text, *pools.speech)]
-    slots: dict[str, set[str]] = {}
-    for frame in frames:
-        for slot in frame.slots:
-            slots.setdefault(slot.type, set()).add(slot.value)
-    write_json(
-        run.labels,
-        {
-            "intents": sorted({frame.intent for frame in frames if frame.intent}),
-            "slots": {name: sorted(values) for name, values in sorted(slots.items())},
-        },
-    )
+def answers_obey(recipe: Recipe, pools: LoadedPools) -> Grammar | None:
+    """The grammar of the answers, from the training rows; None if they are free.
+
+    Raises UserError for a wrong ontology, and for a task that teaches answers of another layout.
+    """
+    if recipe.evaluate.constrained:
+        for row in [*pools.text, *pools.speech, *pools.synthetic][:1]:
+            taught = task_examples(recipe, [row])
+            if any(example.answer != answer_text(row.frame) for example in taught):
+                raise ConfigError(
+                    f"evaluate.constrained: the grammar is of intent and slots ({answer_text(row.frame)}), and the task "
+                    f"{recipe.task.name} teaches other answers ({taught[0].answer}). Leave evaluate.constrained out."
+                )
+    return asked_grammar(recipe.evaluate, _seen(pools))
+
+
+def write_labels(run: RunDir, recipe: Recipe, pools: LoadedPools) -> None:
+    """The label schema of the training rows (intents, slot types and values as seen), and a copy of the recipe's ontology."""
+    write_json(run.labels, _seen(pools).to_json())
+    if recipe.evaluate.ontology is not None:
+        write_ontology(run.ontology, read_ontology(recipe.evaluate.ontology))
+
+
+def _seen(pools: LoadedPools) -> Seen:
+    return seen_in(row.frame for row in (*pools.text, *pools.speech, *pools.synthetic))
 
 
 def finish(
