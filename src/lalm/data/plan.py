@@ -70,8 +70,8 @@ def plan_script(
     amount, unit = _budget(budget)
     module, cfg = configured(PluginChoice(name=selector, **override({}, assignments)), 0, selector)
     rows = list(source.rows(split))
-    recorded = [row for row in rows if row.audio is not None and row.source == "recorded"]
-    recorded += read_rows(have, allow_outside=True) if have is not None else []
+    had = list(read_rows(have, allow_outside=True)) if have is not None else []
+    recorded = [*(row for row in rows if row.audio is not None and row.source == "recorded"), *had]
     written = [row for row in rows if row.text]
     candidates, num_done, num_twofold = _candidates(written, recorded)
     if not candidates:
@@ -79,7 +79,7 @@ def plan_script(
             f"{source}: no sentence of the split '{split}' is left to record ({num_done} are recorded already)."
         )
     known = Known(tuple(recorded), tuple(written))
-    pace = pace_of([*rows, *recorded])
+    pace = pace_of([*rows, *had])
     number = _number(amount, unit, len(candidates))
     chosen = choose(module, cfg, candidates, number, known)
     if unit == "min":
