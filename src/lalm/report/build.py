@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from lalm.errors import UserError
+from lalm.report.both_ways import grammar_table
 from lalm.report.folder import is_study, load_study
 from lalm.report.more import gain_table, more_speech
 from lalm.report.pages import run_page, study_page
@@ -54,7 +55,7 @@ def _study(root: Path, path: Path, fmt: Format) -> str:
     if fmt == "html":
         return study_page(study, path)
     standings = Standings(study)
-    more = [comparison_table(study), gain_table(standings, more_speech(standings))]
+    more = [comparison_table(study), grammar_table(study), gain_table(standings, more_speech(standings))]
     tables = [*study_tables(study), *(table for table in more if table is not None)]
     return markdown(tables) if fmt == "markdown" else latex(tables)
 

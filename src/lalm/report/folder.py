@@ -107,6 +107,23 @@ class Comparison(_Row):
     verdict: Literal["better", "worse", "undecided"]
 
 
+class BothWays(_Row):
+    """Runs at one share with answers that obey the grammar, and answering freely; the difference is with - without."""
+
+    name: str
+    speech_share: FiniteFloat
+    num_speech: int
+    metric: str
+    value: FiniteFloat | None
+    free_value: FiniteFloat | None
+    status: dict[str, int] = {}
+    free_status: dict[str, int] = {}
+    difference: FiniteFloat | None
+    low: FiniteFloat | None
+    high: FiniteFloat | None
+    verdict: Literal["better", "worse", "undecided"]
+
+
 class Example(_Row):
     """A test utterance to look at; `audio` is a path within the study folder."""
 
@@ -131,6 +148,7 @@ class Results(_Row):
     cells: tuple[Cell, ...] = Field(min_length=1)
     references: tuple[Reference, ...]
     comparisons: tuple[Comparison, ...]
+    grammar: tuple[BothWays, ...] = ()
     curves: tuple[Curve, ...] = ()
     examples: tuple[Example, ...] = ()
 

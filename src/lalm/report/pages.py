@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from lalm import __version__, plugins
 from lalm.report import figures
+from lalm.report.both_ways import grammar_table
 from lalm.report.conclusion import conclude
 from lalm.report.folder import Cell, StudyFolder
 from lalm.report.listen import shown_examples
@@ -65,6 +66,7 @@ def study_page(study: StudyFolder, page: Path) -> str:
         primary=primary,
         others=others,
         cost=cost,
+        both_ways=grammar_table(study),
         winners=list(_winners(standings)),
         cascades=bool(study.of_role("cascade")),
         comparisons=comparison_table(study),

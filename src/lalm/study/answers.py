@@ -37,7 +37,7 @@ class Answers:
             path = self.path(run, name)
             rows = sorted(read_predictions(path), key=lambda row: row["id"])
             ids = [row["id"] for row in rows]
-            if ids != self._ids.setdefault(name, ids):
+            if ids != self._ids.setdefault(name.removesuffix("_free"), ids):
                 raise DataError(f"{path}: holds other utterances than the other runs; they cannot be compared.")
             self._rows[run, name] = rows
         return self._rows[run, name]
@@ -63,9 +63,16 @@ class Answers:
                 self._draws[key] = np.asarray(reduce(stats.resampled(self.counts(*key), _NUM_RESAMPLES, seed=0)))
         return self._draws[key]
 
-    def compare(self, first: Sequence[str], second: Sequence[str], metric: str) -> dict[str, Any]:
-        """Paired difference of two sides (runs averaged) on the test set, with its interval and verdict."""
+    def compare(
+        self, first: Sequence[str], second: Sequence[str], metric: str, names: tuple[str, str] = ("test", "test")
+    ) -> dict[str, Any]:
+        """Paired difference of two sides (runs averaged), with its interval and verdict.
+
+        `names` are the sets of the sides: the test set, answered twice.
+        """
         module = plugins.load("metrics", metric)
-        sides = [[self.counts(run, metric) for run in side] for side in (first, second)]
+        sides = [
+            [self.counts(run, metric, name) for run in side] for side, name in zip((first, second), names, strict=True)
+        ]
         result = stats.paired_difference(sides[0], sides[1], module.reduce)
         return {**result, "verdict": stats.verdict(result["low"], result["high"], module.HIGHER_IS_BETTER)}

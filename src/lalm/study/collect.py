@@ -17,6 +17,7 @@ from lalm.data.pools import load_pools
 from lalm.records import Pools
 from lalm.rundir import RunDir, read_json, write_json
 from lalm.study.answers import Answers
+from lalm.study.both_ways import free_scores, with_and_without
 from lalm.study.curves import curves
 from lalm.study.examples import keep_examples
 from lalm.study.plan import Run, Study
@@ -29,8 +30,9 @@ def collect(out: Path, study: Study, todo: Sequence[Run]) -> dict[str, Any]:
     todo = sorted(
         todo, key=lambda run: (run.role, order.index(run.scheme) if run.scheme in order else -1, run.share, run.seed)
     )
-    cells = [_cell(out, run) for run in todo if run.role == "cell"]
-    references = [{"name": "cascade", **_cell(out, run)} for run in todo if run.role == "cascade"]
+    judged = {run.name: {**_cell(out, run), **free_scores(RunDir(out / "runs" / run.name))} for run in todo}
+    cells = [judged[run.name] for run in todo if run.role == "cell"]
+    references = [{"name": "cascade", **judged[run.name]} for run in todo if run.role == "cascade"]
     references += _oracle(out, todo)
     answers = Answers(out)
     drawn = curves(cells, references, study.primary_metric, answers)
@@ -54,6 +56,7 @@ def collect(out: Path, study: Study, todo: Sequence[Run]) -> dict[str, Any]:
         "references": references,
         "curves": drawn,
         "comparisons": list(_comparisons(drawn, study.primary_metric, answers)),
+        "grammar": list(with_and_without(drawn, [*cells, *references], study.primary_metric, answers)),
         "examples": keep_examples(out, drawn, study.primary_metric, answers),
     }
     write_json(out / "results.json", results)
