@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from lalm import cli_data
+from lalm import cli_answers, cli_bench, cli_data
 
 
 class _Parser(argparse.ArgumentParser):
@@ -60,23 +60,8 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
     add.add_argument("--out", type=Path, default=Path("out/run"), help="run folder")
     add.add_argument("--resume", action="store_true", help="go on where the run in --out stopped")
 
-    add = command("predict", _predict, "answer a test set with a finished run")
-    add.add_argument("run_folder", type=Path, metavar="RUN")
-    add.add_argument("manifest", type=Path, nargs="?", help="manifest (none: the test set of the run's own recipe)")
-    add.add_argument("--corpus", help="corpus plug-in to read instead of a manifest")
-    add.add_argument("--root", type=Path, help="folder of that corpus")
-    add.add_argument("--split", help="train, dev or test (none: all of a manifest, the test split of a corpus)")
-    add.add_argument("--out", type=Path, help="predictions file to write")
-
-    add = command("score", _score, "score predictions, with intervals")
-    add.add_argument("predictions_file", type=Path, nargs="?", metavar="PREDICTIONS")
-    add.add_argument("--metrics", help="metric plug-ins, comma between them")
-    add.add_argument("--out", type=Path, help="scores file to write")
-    add.add_argument("--corpus", choices=["slurp"], help="score with the official rules of a corpus")
-    add.add_argument("--gold", type=Path, help="gold file of that corpus")
-    add.add_argument("--predictions", type=Path, help="predictions in that corpus's format")
-    add.add_argument("--gold-transcripts", action="store_true", help="predictions were made from gold transcripts")
-    add.add_argument("--json", action="store_true", help="print JSON")
+    cli_answers.add_answers(command)
+    cli_bench.add_bench(command)
 
     add = command("export", _export, "write a run as a folder that other tools load, if it answers there as here")
     add.add_argument("run_folder", type=Path, metavar="RUN")
@@ -132,26 +117,6 @@ def _train(args: argparse.Namespace) -> None:
     from lalm.study.single import train
 
     _done(train(load_recipe(args.recipe, args.override), args.out, args.resume).root)
-
-
-def _predict(args: argparse.Namespace) -> None:
-    from lalm.evaluate.predict import predict_run
-
-    _done(predict_run(args.run_folder, args.manifest, args.corpus, args.root, args.split, args.out))
-
-
-def _score(args: argparse.Namespace) -> None:
-    from lalm.evaluate.score import score_command
-
-    scores = score_command(
-        args.predictions_file, args.metrics, args.out, args.corpus, args.gold, args.predictions, args.gold_transcripts
-    )
-    if args.json:
-        print(json.dumps(scores, indent=1))
-    else:
-        from lalm.evaluate.score import as_text
-
-        print(as_text(scores))
 
 
 def _export(args: argparse.Namespace) -> None:

@@ -84,6 +84,9 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path}: is not valid JSON ({error}).") from None
 
 
+_PARTS = {"robustness": "-snr", "gap": "-as-"}  # kind of summary -> what is put after a set's name for its parts
+
+
 @dataclass(frozen=True)
 class RunDir:
     """Paths within one run folder."""
@@ -128,6 +131,29 @@ class RunDir:
 
     def scores(self, name: str) -> Path:
         return self.root / "scores" / f"{name}.json"
+
+    def robustness(self, name: str) -> Path:
+        """Figures of a set under noise."""
+        return self.scores(f"{name}-robustness")
+
+    def gap(self, name: str) -> Path:
+        """Figures of a set as text, as synthetic speech and as recordings."""
+        return self.scores(f"{name}-gap")
+
+    def sets(self) -> list[str]:
+        """The sets that were answered or scored, sorted.
+
+        Left out are the summaries of a set (`<set>-robustness`, `<set>-gap`; they say their `kind`) and what they are made
+        from, which is the same utterances once more.
+        """
+        found = {path.stem for path in (self.root / "scores").glob("*.json")}
+        found |= {path.stem for path in (self.root / "predictions").glob("*.jsonl")}
+        for path in (self.root / "scores").glob("*.json"):
+            value = read_json(path)
+            if isinstance(value, dict) and value.get("kind") in _PARTS:
+                beginning = f"{value.get('set')}{_PARTS[value['kind']]}"
+                found -= {path.stem, *(name for name in found if name.startswith(beginning))}
+        return sorted(found)
 
     def require(self) -> RunDir:
         """Itself, if it is a finished run. Raises UserError naming what is missing."""

@@ -4,69 +4,20 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
-import torch
+from tones import HIGH, LOW, RATE_HZ
 
 import lalm
 from lalm.cli import main
-from lalm.config import parse_recipe
 from lalm.data.manifest import write_manifest
 from lalm.errors import DataError, UserError
 from lalm.evaluate.predict import predict_run
 from lalm.records import Frame, Utterance
-from lalm.study.single import train
-
-RATE_HZ = 16_000
-
-
-def tone(hz: float, duration_s: float) -> np.ndarray:
-    """A pure tone [num_samples] with a soft start."""
-    time_s = np.arange(int(RATE_HZ * duration_s)) / RATE_HZ
-    return (0.3 * np.sin(2 * np.pi * hz * time_s) * np.minimum(1, time_s * 50)).astype(np.float32)
-
-
-LOW, HIGH = tone(220, 0.25), tone(1900, 0.65)
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The tiny model taught that a short low tone means `on` and a long high one `off`."""
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the tiny model is faster so
-    root = tmp_path_factory.mktemp("tones")
-    rows = []
-    for index in range(4):
-        intent, samples = ("off", HIGH) if index % 2 else ("on", LOW)
-        for split, loudness in (("train", 1.0), ("test", 0.9)):
-            path = root / f"{split}-{index}.wav"
-            soundfile.write(path, loudness * samples[: len(samples) - 320 * index], RATE_HZ, subtype="FLOAT")
-            words = f"turn it {intent}"
-            rows.append(Utterance(path.stem, words, path, Frame(intent), split=split, source="recorded"))
-    write_manifest(root / "manifest.jsonl", rows)
-    recipe = parse_recipe(
-        {
-            "data": {"corpus": "jsonl", "root": str(root)},
-            "backbone": {"name": "smol", "tiny": True, "connector": "mlp"},
-            "task": {"name": "slu", "instruction": "?"},
-            "tuner": "full",
-            "scheme": {"name": "speech_only", "num_train_epochs": 80},
-            "train": {
-                "groups": ["llm.attention", "llm.mlp", "llm.embeddings", "connector"],
-                "learning_rate": 1e-2,
-                "per_device_train_batch_size": 4,
-            },
-            "evaluate": {"max_new_tokens": 40},
-        },
-        root,
-    )
-    yield train(recipe, root / "run", quiet=True).root
-    torch.set_num_threads(num_threads)
 
 
 @pytest.fixture(scope="module")

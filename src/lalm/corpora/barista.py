@@ -27,6 +27,22 @@ from lalm.records import Frame, Utterance
 from lalm.rundir import write_jsonl
 
 LICENCE = "Apache-2.0"
+PUBLISHED = {
+    "metric": "command_acceptance",
+    "values": {
+        "Picovoice Rhino": 0.976,
+        "Microsoft LUIS": 0.899,
+        "IBM Watson": 0.868,
+        "Amazon Lex": 0.845,
+        "Google Dialogflow": 0.776,
+    },
+    "snr_db": [6, 24],
+    "source": "Picovoice's speech-to-intent benchmark: command acceptance of each engine, averaged over recordings with the "
+    "noise of a cafe and of a kitchen at 6 to 24 dB, as published with the data",
+    "differs": "The engines answered all recordings of the benchmark; the runs here answered the test split of this corpus "
+    "alone, with other noise, or other stretches of it. The benchmark compares the loudest 128 ms of speech and of noise "
+    "where a ratio here compares mean powers: with its kitchen noise, 6 dB here are about 3 dB there.",
+}
 
 
 class Config(PluginConfig):

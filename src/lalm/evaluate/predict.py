@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 from lalm import plugins
 from lalm.config import EvaluateSection, Recipe, load_recipe
 from lalm.contracts import Model
+from lalm.cores import format_s
 from lalm.data.grammar import Grammar, asked_grammar, read_seen
 from lalm.errors import UserError, nearest
 from lalm.evaluate.parse import parse_answer
 from lalm.records import Example, Frame, Utterance
 from lalm.rundir import RunDir, write_jsonl
-from lalm.train.log import format_s
 
 if TYPE_CHECKING:
     import numpy as np
@@ -120,25 +120,41 @@ def predict_run(
 
     folder = RunDir(run).require()
     recipe = load_recipe(folder.recipe)
-    rows, set_name = _rows_to_answer(recipe, manifest, corpus, root, split)
-    if not rows:
-        where = manifest or root or recipe.data.root
-        raise UserError(f"{where}: the split '{split or 'test'}' holds no rows. Name another with --split.")
+    rows, set_name = rows_to_answer(recipe, manifest, corpus, root, split)
     grammar = run_grammar(folder, recipe.evaluate)
     _, model = load_run(run)
-    examples = task_examples(recipe, rows)
     target = out or folder.predictions(set_name)
+    examples = task_examples(recipe, rows)
     if grammar is not None and target == folder.predictions("test"):
-        free = with_heard(model, examples, predict_rows(model, examples, recipe.evaluate))
-        write_jsonl(folder.predictions("test_free"), free)
-    write_jsonl(target, with_heard(model, examples, predict_rows(model, examples, recipe.evaluate, grammar=grammar)))
+        write_jsonl(folder.predictions("test_free"), answered(model, examples, recipe.evaluate))
+    write_jsonl(target, answered(model, examples, recipe.evaluate, grammar))
     return target
 
 
-def _rows_to_answer(
+def answered(
+    model: Model, examples: Sequence[Example], cfg: EvaluateSection, grammar: Grammar | None = None
+) -> list[dict[str, Any]]:
+    """Predictions rows of examples, with what the model heard: what stands in a predictions file."""
+    return with_heard(model, examples, predict_rows(model, examples, cfg, grammar=grammar))
+
+
+def rows_to_answer(
     recipe: Recipe, manifest: Path | None, corpus: str | None, root: Path | None, split: str | None
 ) -> tuple[Sequence[Utterance], str]:
-    """The rows and what the set is called. Raises UserError for a corpus without a folder or a split that is none."""
+    """The rows and what the set is called.
+
+    Raises UserError for a corpus without a folder, a split that is none, or no rows at all.
+    """
+    rows, name = _rows_of(recipe, manifest, corpus, root, split)
+    if not rows:
+        where = manifest or root or recipe.data.root
+        raise UserError(f"{where}: the split '{split or 'test'}' holds no rows. Name another with --split.")
+    return rows, name
+
+
+def _rows_of(
+    recipe: Recipe, manifest: Path | None, corpus: str | None, root: Path | None, split: str | None
+) -> tuple[Sequence[Utterance], str]:
     from lalm.data.pools import corpus_options, load_pools
 
     if split is not None and split not in SPLITS:

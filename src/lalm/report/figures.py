@@ -26,7 +26,7 @@ from lalm.report.words import Metric, metric, share
 
 # Okabe and Ito's palette, without its yellow; markers differ too, for print without colour
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#7A5195")
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _CASCADE, _ORACLE, _INK, GRID = "#333333", "#888888", "#222222", "#E3E6EA"
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "path",
@@ -107,7 +107,7 @@ def _draw(axes: Axes, study: StudyFolder, one: Metric, seeds: bool) -> None:
     count = len(study.cells)
     for index, curve in enumerate(study.cells):
         shift = (index - (count - 1) / 2) * step if curve.points[-1].num_speech else 0.0
-        _draw_curve(axes, curve, one, palette[curve.label], _MARKERS[index % len(_MARKERS)], place, shift, step, seeds)
+        _draw_curve(axes, curve, one, palette[curve.label], MARKERS[index % len(MARKERS)], place, shift, step, seeds)
     for curve in study.of_role("cascade"):
         _draw_reference(axes, curve, one, _CASCADE, "--", place)
     best = _oracle(study)
@@ -245,7 +245,7 @@ def loss_curve(rows: Sequence[dict[str, Any]], name: str, title: str) -> str | N
             found = [(row["step"], row[key]) for row in lossy if key in row]
             if found:
                 x, y = zip(*found, strict=True)
-                axes.plot(x, y, color=COLOURS[index], linewidth=1.6, label=label, marker=_MARKERS[index], markersize=3)
+                axes.plot(x, y, color=COLOURS[index], linewidth=1.6, label=label, marker=MARKERS[index], markersize=3)
         for previous, row in pairwise(lossy):
             if row["stage"] != previous["stage"]:
                 axes.axvline(previous["step"], color="#8A9099", linewidth=0.8, linestyle=":")

@@ -79,11 +79,13 @@ def _load(folder: Path, name: str) -> RunFolder:
     info = read_json(run.info)
     if not isinstance(info, dict):
         raise UserError(f"{run.info}: is no run.json: an object is needed, this is a {type(info).__name__}.")
-    scores = {path.stem: _scores(path) for path in sorted((folder / "scores").glob("*.json"))}
-    for path in sorted((folder / "predictions").glob("*.jsonl")):
-        if path.stem not in scores:
+    sets = run.sets()
+    scores = {one: _scores(run.scores(one)) for one in sets if run.scores(one).is_file()}
+    for one in sets:
+        if one not in scores:
+            path = run.predictions(one)
             found = score_rows(read_predictions(path), _metrics(scores), _NUM_RESAMPLES)
-            scores[path.stem] = plugins.parse(Scores, found, str(path))
+            scores[one] = plugins.parse(Scores, found, str(path))
     log, bad = _log(run.log)
     return RunFolder(folder, name, info, scores, log, bad)
 
