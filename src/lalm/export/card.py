@@ -92,11 +92,13 @@ def _result(recipe: Recipe, name: str, score: Mapping[str, Any]) -> dict[str, An
 
 def results(run: RunDir, recipe: Recipe) -> dict[str, Any]:
     """Scores by set: those of the run folder; of predictions that have none they are counted here."""
-    found = {path.stem: read_json(path) for path in sorted((run.root / "scores").glob("*.json"))}
-    for path in sorted((run.root / "predictions").glob("*.jsonl")):
-        if path.stem not in found:
-            cfg = recipe.evaluate
-            found[path.stem] = score_rows(read_predictions(path), cfg.metrics, num_resamples=cfg.num_resamples, seed=0)
+    found, cfg = {}, recipe.evaluate
+    for name in run.sets():
+        if run.scores(name).is_file():
+            found[name] = read_json(run.scores(name))
+        else:
+            rows = read_predictions(run.predictions(name))
+            found[name] = score_rows(rows, cfg.metrics, num_resamples=cfg.num_resamples, seed=0)
     for name, score in found.items():
         if not isinstance(score, dict) or not isinstance(score.get("metrics"), dict):
             raise UserError(f"{run.scores(name)}: these are no scores (docs/formats.md).")

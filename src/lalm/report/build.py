@@ -10,8 +10,10 @@ from typing import Literal
 from lalm.errors import UserError
 from lalm.report.both_ways import grammar_table
 from lalm.report.folder import is_study, load_study
+from lalm.report.gap import runs_gap, study_gap
 from lalm.report.more import gain_table, more_speech
 from lalm.report.pages import run_page, study_page
+from lalm.report.robustness import noise_table, runs_under_noise, study_under_noise
 from lalm.report.runs import RunFolder, load_runs, run_tables
 from lalm.report.standings import Standings
 from lalm.report.tables import comparison_table, latex, markdown, study_tables
@@ -55,7 +57,14 @@ def _study(root: Path, path: Path, fmt: Format) -> str:
     if fmt == "html":
         return study_page(study, path)
     standings = Standings(study)
-    more = [comparison_table(study), grammar_table(study), gain_table(standings, more_speech(standings))]
+    noise, gap = study_under_noise(study), study_gap(study)
+    more = [
+        comparison_table(study),
+        grammar_table(study),
+        gain_table(standings, more_speech(standings)),
+        noise_table(noise) if noise is not None else None,
+        gap.table if gap is not None else None,
+    ]
     tables = [*study_tables(study), *(table for table in more if table is not None)]
     return markdown(tables) if fmt == "markdown" else latex(tables)
 
@@ -63,5 +72,6 @@ def _study(root: Path, path: Path, fmt: Format) -> str:
 def _runs(runs: Sequence[RunFolder], path: Path, fmt: Format) -> str:
     if fmt == "html":
         return run_page(runs, path)
-    tables = run_tables(runs)
+    gap = runs_gap(runs)
+    tables = [*run_tables(runs), *map(noise_table, runs_under_noise(runs)), *([gap.table] if gap is not None else [])]
     return markdown(tables) if fmt == "markdown" else latex(tables)

@@ -15,13 +15,15 @@ from lalm.report import figures
 from lalm.report.both_ways import grammar_table
 from lalm.report.conclusion import conclude
 from lalm.report.folder import Cell, StudyFolder
+from lalm.report.gap import runs_gap, study_gap
 from lalm.report.listen import shown_examples
 from lalm.report.made import licences, link, made, provenance
 from lalm.report.more import gain_table, more_speech
 from lalm.report.remarks import remarks
+from lalm.report.robustness import UnderNoise, noise_figure, noise_table, runs_under_noise, study_under_noise
 from lalm.report.runs import RunFolder, comparisons, run_tables
 from lalm.report.standings import Standings
-from lalm.report.tables import comparison_table, study_tables
+from lalm.report.tables import Table, comparison_table, study_tables
 from lalm.report.words import duration, metric, recordings, share
 
 _TEMPLATES = Path(__file__).with_name("templates")
@@ -73,6 +75,8 @@ def study_page(study: StudyFolder, page: Path) -> str:
         more=more,
         gains=gain_table(standings, more),
         gain_curve=_drawn(figures.gain_curve(study, more.curve, more.curves) if drawn else None),  # type: ignore[arg-type]
+        noises=_noises([noise] if (noise := study_under_noise(study)) is not None else []),
+        gap=study_gap(study),
         examples=examples,
         examples_note=examples_note,
         remarks=remarks(standings),
@@ -81,6 +85,11 @@ def study_page(study: StudyFolder, page: Path) -> str:
         runs=list(_runs(study, page)),
         study_yaml=study.study_yaml,
     )
+
+
+def _noises(found: Sequence[UnderNoise]) -> list[tuple[UnderNoise, Markup | None, Table]]:
+    """Each with its figure and its table."""
+    return [(one, _drawn(noise_figure(one, f"noise{i}")), noise_table(one)) for i, one in enumerate(found)]
 
 
 @dataclass(frozen=True)
@@ -157,6 +166,8 @@ def run_page(runs: Sequence[RunFolder], page: Path) -> str:
         tables=run_tables(runs),
         incomparable=[one for one in comparisons(runs) if one.reason],
         losses=[(run, _drawn(svg)) for run, svg in losses],
+        noises=_noises(runs_under_noise(runs)),
+        gap=runs_gap(runs),
         licence_rows=licences(infos),
         facts=[(name, value) for name, value in provenance(infos) if value],
     )
