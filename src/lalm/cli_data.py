@@ -87,6 +87,7 @@ def _add_synth(add: argparse.ArgumentParser) -> None:
     add.add_argument("--room", type=_range, metavar="LOW,HIGH", help="reverberation time in seconds (none: no room)")
     add.add_argument("--copies", type=int, default=1, help="recordings of each sentence (default 1)")
     add.add_argument("--seed", type=int, default=0, help="seed of all that is drawn (default 0)")
+    add.add_argument("--recorded", action="store_true", help="also speak the words of rows that have a recording")
     add.add_argument("--allow-outside-paths", action="store_true", help="let audio paths leave the manifest's folder")
     add.add_argument(
         "--plugins", type=Path, action="append", default=[], metavar="DIR", help="folder with engines of your own"
@@ -152,6 +153,7 @@ def _synth(args: argparse.Namespace) -> None:
         args.room,
         args.copies,
         args.seed,
+        args.recorded,
     )
     rows = rows_of(args.source, args.corpus, args.root, args.allow_outside_paths)
     print(speak_rows(rows, args.out, manner, args.split))

@@ -39,7 +39,8 @@ def _ordered(value: tuple[float, float]) -> tuple[float, float]:
 
 
 Probability = Annotated[float, Field(ge=0, le=1)]
-_Factor, _Seconds = Annotated[float, Field(ge=0.5, le=2)], Annotated[float, Field(ge=0, le=10)]
+_Factor = Annotated[float, Field(ge=0.5, le=2)]
+_Seconds = Annotated[float, Field(ge=0, le=10)]
 _Decibels = Annotated[float, Field(ge=-60, le=60)]
 Factors = Annotated[tuple[_Factor, _Factor], AfterValidator(_ordered)]
 SecondsRange = Annotated[tuple[_Seconds, _Seconds], AfterValidator(_ordered)]

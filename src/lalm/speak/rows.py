@@ -38,6 +38,7 @@ class Manner:
     room_s: Range | None = None
     copies: int = 1
     seed: int = 0
+    recorded: bool = False  # also what is said in recordings, where that is written
 
 
 Spoken = list[tuple[Utterance, Clip]]  # the row as it will stand in the manifest, but for its length
@@ -51,11 +52,12 @@ def speak_rows(source: Iterable[Utterance], out: Path, manner: Manner, split: st
     """
     _check(manner, out)
     rows = [replace(row, split=row.split or "train") for row in source]
-    texts = [row for row in rows if row.text and row.audio is None]
+    texts = [row for row in rows if row.text and (row.audio is None or (manner.recorded and row.source == "recorded"))]
     if not any(split in (None, row.split) for row in texts):
         where = "" if split is None else f" of split '{split}'"
         raise DataError(
-            f"There are no text rows{where} to speak, among {many(len(rows), 'row')}; rows with audio are spoken already."
+            f"There are no text rows{where} to speak, among {many(len(rows), 'row')}; rows with a recording are spoken already "
+            "(--recorded speaks their words, too)."
         )
     if manner.language is not None:
         texts = [replace(row, language=manner.language) for row in texts]

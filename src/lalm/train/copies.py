@@ -8,13 +8,15 @@ Copies lie in `$LALM_HOME/cache/copies` and are safe to delete: they are made an
 from __future__ import annotations
 
 import functools
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from lalm.config import DataSection, config_hash
+from lalm.config import DataSection
 from lalm.cores import on_all_cores
 from lalm.data import audio
 from lalm.data.augment import RATE_HZ, changed
@@ -84,8 +86,9 @@ def _plan(rows: Sequence[Utterance], cfg: AugmentSection) -> list[Copy]:
     result = []
     for number in range(1, cfg.copies + 1):
         for row, content in heard:
-            made = config_hash([VERSION, content, settings, row.id, number])
-            result.append(Copy(row, number, lalm_home() / "cache" / "copies" / made[:2] / f"{made}.flac"))
+            made = json.dumps([VERSION, content, settings, row.id, number], sort_keys=True)
+            name = hashlib.sha256(made.encode()).hexdigest()[:32]
+            result.append(Copy(row, number, lalm_home() / "cache" / "copies" / name[:2] / f"{name}.flac"))
     return result
 
 
