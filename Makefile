@@ -10,12 +10,14 @@ PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo barista fsdd check clean
+.PHONY: help demo barista fsdd selectors bench check clean
 
 help:
 	@echo "make demo      a small study on the corpus that comes along, ending with a report in out/demo"
 	@echo "make barista   the study on real coffee orders, in out/barista"
 	@echo "make fsdd      the study on real spoken digits, in out/fsdd"
+	@echo "make selectors the study of which coffee orders to record, in out/selectors"
+	@echo "make bench     training and answering beside a plain reference, in bench/"
 	@echo "make check     format, lint, types, tests"
 	@echo "make clean     remove .venv, caches and builds; what is in out/ stays"
 
@@ -27,6 +29,12 @@ barista: $(RUN)
 
 fsdd: $(RUN)
 	$(BIN)/lalm study studies/fsdd.yaml --out out/fsdd
+
+selectors: $(RUN)
+	$(BIN)/lalm study studies/selectors.yaml --out out/selectors
+
+bench: $(RUN)
+	$(BIN)/lalm bench --out bench
 
 check: $(DEV)
 	$(BIN)/ruff format --check .

@@ -215,6 +215,7 @@ def test_a_page_to_read_from(written, tmp_path):
             ["--budget", "2", "ngram_lenth=2"],
             r"coverage\.ngram_lenth: there is no such key. Did you mean 'ngram_length'",
         ),
+        (["--budget", "2", "name=random"], r"coverage\.name: there is no such key"),
         (["--budget", "2", "--selector", "uncertainty"], r"scores=PREDICTIONS"),
         (["--budget", "2", "--split", "test"], r"no sentence of the split 'test' is left to record \(0 are recorded"),
         (["--budget", "2", "--root", "x"], r"or --corpus NAME --root FOLDER"),

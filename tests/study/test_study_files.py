@@ -18,7 +18,7 @@ from lalm.study.run import run_study
 STUDIES = Path(__file__).parents[2] / "studies"
 FILES = {"demo": DEMO, **{path.stem: path for path in sorted(STUDIES.glob("*.yaml"))}}
 # file -> (cells, cascade rows) of one seed, seeds
-GRID = {"demo": (5, 3, 1), "barista": (10, 5, 2), "fsdd": (8, 4, 2)}
+GRID = {"demo": (5, 3, 1), "barista": (10, 5, 2), "fsdd": (8, 4, 2), "selectors": (4, 0, 3)}
 TINY = [
     "seeds=[0]",
     "speech_shares=[0,1]",
@@ -28,7 +28,10 @@ TINY = [
     "recipe.evaluate.max_new_tokens=4",
     "recipe.evaluate.num_resamples=20",
 ]
-CORPUS_TINY = {"barista": ["recipe.data.corpus.test_size=2"]}
+CORPUS_TINY = {
+    "barista": ["recipe.data.corpus.test_size=2"],
+    "selectors": ["recipe.data.corpus.test_size=2", "speech_shares=[0.5]", "selectors=[random, coverage]"],
+}
 
 
 def test_every_study_file_is_covered():
@@ -49,7 +52,7 @@ def test_grid_is_as_announced(name):
         assert choice == ("cascade" if run.role == "cascade" else "hybrid")
         assert run.recipe.backbone.options["tiny"] is False
         assert run.recipe.train.metric_for_best_model is None  # fixed epochs, last checkpoint: nothing leaks
-    assert {run.share for run in todo if run.scheme == "text_only"} == {0.0}
+    assert {run.share for run in todo if run.scheme == "text_only"} <= {0.0}
     assert all(run.share == 1.0 for run in todo if run.scheme == "speech_only")
 
 
@@ -84,6 +87,16 @@ def test_mistyped_key_is_answered():
         load_study(FILES["demo"], ["speech_share=[0]"])
 
 
+def test_selectors_are_compared_at_one_budget_of_the_barista_study():
+    study, base = load_study(FILES["selectors"])
+    todo = runs(study, base)
+    barista = next(run for run in runs(*load_study(FILES["barista"])) if run.name == "curriculum-10-s0").recipe
+    assert {run.selector for run in todo} == {"random", "stratified", "coverage", "got_d"}
+    for run in todo:
+        data = run.recipe.data.model_copy(update={"selector": None, "budget_seed": 0})
+        assert (data, run.recipe.tuner, run.recipe.backbone) == (barista.data, barista.tuner, barista.backbone)
+
+
 @pytest.mark.parametrize("name", GRID)
 def test_study_runs_in_its_tiny_form(name, tmp_path):
     study, base = load_study(FILES[name])
@@ -94,14 +107,16 @@ def test_study_runs_in_its_tiny_form(name, tmp_path):
     results = read_json(out / "results.json")
     schemes = {choice.name for choice in study.schemes}
     assert {cell["scheme"] for cell in results["cells"]} == schemes
-    assert len(results["cells"]) == len(schemes)
-    assert {row["speech_share"] for row in results["references"] if row["name"] == "cascade"} == {0.0, 1.0}
+    selectors = {cell["selector"] for cell in results["cells"]}
+    assert len(results["cells"]) == len(schemes) * len(selectors)
+    cascades = {row["speech_share"] for row in results["references"] if row["name"] == "cascade"}
+    assert cascades == ({0.0, 1.0} if study.cascade else set())
     for cell in results["cells"]:
         score = cell["metrics"][study.primary_metric]
         assert score["n"] == results["test"]["num"] > 0
         assert (out / cell["run"] / "adapter").is_dir()
     spoken = {cell["num_speech"] for cell in results["cells"] if cell["scheme"] != "text_only"}
-    assert spoken == {results["pool"]["num_speech"]}
+    assert spoken == {results["pool"]["num_speech"] // (2 if study.selectors else 1)}
     assert list((out / "stages").glob("*.safetensors"))  # a curriculum's text stage is kept for the runs of its seed
 
 

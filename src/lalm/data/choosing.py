@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -15,10 +15,10 @@ from lalm.records import Known, Utterance
 from lalm.sections import PluginChoice
 
 
-def configured(choice: PluginChoice, seed: int, where: str) -> tuple[ModuleType, Any]:
-    """The selector and its options; a `seed` that it leaves open becomes `seed`."""
-    module = plugins.load("select", choice.name)
-    cfg = plugins.configure(module, choice.options, where)
+def configured(name: str, options: Mapping[str, Any], seed: int, where: str) -> tuple[ModuleType, Any]:
+    """The selector and its options; a `seed` that they leave open becomes `seed`."""
+    module = plugins.load("select", name)
+    cfg = plugins.configure(module, options, where)
     if "seed" in type(cfg).model_fields and cfg.seed is None:
         cfg = cfg.model_copy(update={"seed": seed})
     return module, cfg
@@ -57,7 +57,7 @@ def by_selector(
     choice: PluginChoice, seed: int, text: Sequence[Utterance], where: str
 ) -> Callable[[Sequence[Utterance], int], list[Utterance]]:
     """What chooses among recordings for `budget.draw`: the selector sees them in words, and the recordings come back."""
-    module, cfg = configured(choice, seed, where)
+    module, cfg = configured(choice.name, choice.options, seed, where)
 
     def order(recordings: Sequence[Utterance], number: int) -> list[Utterance]:
         found = choose(module, cfg, put_into_words(recordings, text), number, Known(text=tuple(text)))

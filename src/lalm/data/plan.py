@@ -21,7 +21,6 @@ from lalm.data.script import Line, check_out, write_script
 from lalm.data.sources import corpus_rows
 from lalm.errors import ConfigError, DataError, many
 from lalm.records import Known, Utterance
-from lalm.sections import PluginChoice
 
 _AFTERWARDS = " Recordings that are called by their ids become a manifest with: lalm init --text {out} --audio FOLDER"
 
@@ -68,7 +67,7 @@ def plan_script(
     """
     check_out(out)
     amount, unit = _budget(budget)
-    module, cfg = configured(PluginChoice(name=selector, **override({}, assignments)), 0, selector)
+    module, cfg = configured(selector, override({}, assignments), 0, selector)
     rows = list(source.rows(split))
     had = list(read_rows(have, allow_outside=True)) if have is not None else []
     recorded = [*(row for row in rows if row.audio is not None and row.source == "recorded"), *had]

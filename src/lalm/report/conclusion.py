@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from lalm.report.folder import Curve, Point
 from lalm.report.more import MoreSpeech, gain_words
+from lalm.report.selectors import against_random
 from lalm.report.standings import Difference, Side, Standings
 from lalm.report.words import recordings, share
 
@@ -33,16 +34,17 @@ def conclude(standings: Standings, more: MoreSpeech) -> Conclusion:
     text = standings.text_only()
     ranked = standings.with_speech()
     best = Side(ranked[0], _largest(ranked[0])) if ranked else None
+    selectors = against_random(standings)
     sentences = [
+        *selectors[1:],
         *([_text(standings, text)] if text else []),
         *([_full(standings, best, text)] if best else []),
         *_schemes(standings, ranked),
         *([_cascade(standings, best)] if best else []),
         *_gain(standings, more),
     ]
-    return Conclusion(
-        _headline(standings, best, text), [s for s in sentences if s], _tiles(standings, best, text, more)
-    )
+    headline = selectors[0] if selectors else _headline(standings, best, text)
+    return Conclusion(headline, [s for s in sentences if s], _tiles(standings, best, text, more))
 
 
 def _largest(curve: Curve) -> Point:
@@ -99,7 +101,10 @@ def _full(standings: Standings, best: Side, text: Side | None) -> str:
 def _schemes(standings: Standings, ranked: list[Curve]) -> list[str]:
     """Which scheme, and how sure that is, against each rival at the shares that both were run at."""
     sentences = []
-    for rival in ranked[1:]:
+    rivals = ranked[1:]
+    if any(curve.selector == "random" for curve in ranked):  # against_random has said which selector
+        rivals = [curve for curve in rivals if curve.scheme != ranked[0].scheme]
+    for rival in rivals:
         clear: dict[str, list[str]] = {"better": [], "worse": [], "undecided": []}
         theirs = {point.speech_share: point for point in rival.own}
         for point in ranked[0].own:

@@ -37,6 +37,7 @@ class Cell(_Row):
     scheme: str
     tuner: str | None = None
     connector: str | None = None
+    selector: str | None = None
     synthetic: bool = False
     speech_passes: FiniteFloat | None = None
     speech_share: FiniteFloat = Field(ge=0)
@@ -77,6 +78,7 @@ class Curve(_Row):
     role: Literal["cell", "cascade", "oracle_text"]
     label: str
     scheme: str | None = None
+    selector: str | None = None
     synthetic: bool = False
     uses_text: bool = True
     points: tuple[Point, ...] = Field(min_length=1)
@@ -145,6 +147,7 @@ class Results(_Row):
     made: dict[str, str] = {}
     metrics: dict[str, dict[str, Any]] = {}
     schemes: dict[str, str] = {}
+    selectors: dict[str, str] = {}
     cells: tuple[Cell, ...] = Field(min_length=1)
     references: tuple[Reference, ...]
     comparisons: tuple[Comparison, ...]

@@ -127,6 +127,7 @@ def _scheme_words(study: StudyFolder) -> list[tuple[str, str]]:
     for name in dict.fromkeys(cell.scheme for cell in study.results.cells):
         words = study.results.schemes.get(name) or (plugins.summary("schemes", name) if name in known else "")
         found.append((name.replace("_", " "), words.partition(": ")[2] or words))
+    found += [(f"selector {name}", words) for name, words in study.results.selectors.items()]
     return [(name, words[:1].upper() + words[1:]) for name, words in found if words]
 
 
@@ -139,7 +140,9 @@ def _runs(study: StudyFolder, page: Path) -> Iterator[dict[str, Any]]:
     for cell, scheme in rows:
         scores = {name: (metric(name, study.results.metrics), score) for name, score in cell.metrics.items()}
         yield {
-            "name": scheme.replace("_", " ") + (", synthetic speech" if cell.synthetic else ""),
+            "name": scheme.replace("_", " ")
+            + (f", selector {cell.selector}" if cell.selector else "")
+            + (", synthetic speech" if cell.synthetic else ""),
             "share": share(cell.speech_share),
             "num_speech": cell.num_speech,
             "seed": cell.seed,

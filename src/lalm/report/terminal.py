@@ -5,15 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 from lalm.report.folder import load_study
+from lalm.report.selectors import against_random
+from lalm.report.standings import Standings
 from lalm.report.tables import Entry, study_tables
 
 
 def standings_text(root: Path) -> str:
-    """The primary metric of a study by scheme and share, the best of each column starred.
+    """The primary metric of a study by scheme and share, the best of each column starred; which selectors beat random.
 
     Raises UserError for a folder that is no finished study.
     """
-    table = study_tables(load_study(root))[0]
+    study = load_study(root)
+    table = study_tables(study)[0]
     rows = [
         [_plain(entry) for entry in row] for row in (table.header, *(r for group in table.groups for r in group.rows))
     ]
@@ -27,7 +30,8 @@ def standings_text(root: Path) -> str:
     ]
     starred = any(entry.best for group in table.groups for row in group.rows for entry in row)
     note = " (* the best with that many recordings)" if starred else ""
-    return "\n".join([f"{table.caption}{note}", *(line.rstrip() for line in lines)])
+    said = against_random(Standings(study))
+    return "\n".join([f"{table.caption}{note}", *(line.rstrip() for line in lines), *said])
 
 
 def _plain(entry: Entry) -> str:

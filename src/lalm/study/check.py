@@ -68,10 +68,11 @@ def _choices(recipe: Recipe) -> str:
 
 def _rows(recipe: Recipe, pools: LoadedPools) -> str:
     pool = f" (of a pool of {pools.num_pool_speech}, {_length(pools.pool_speech_s)})" if pools.num_pool_speech else ""
+    by = f", chosen by {recipe.data.selector.name}" if recipe.data.selector is not None and pools.speech else ""
     lines = [
         "Rows",
         f"  text       {many(len(pools.text), 'sentence')}",
-        f"  speech     {_amount(pools.speech)}{pool}",
+        f"  speech     {_amount(pools.speech)}{pool}{by}",
         f"  synthetic  {_amount(pools.synthetic)}",
         *_copies(recipe, pools),
         f"  dev        {_amount(pools.dev)}",

@@ -22,13 +22,23 @@ from lalm.study.curves import curves
 from lalm.study.examples import keep_examples
 from lalm.study.plan import Run, Study
 
+_SAME = ("scheme", "tuner", "connector", "synthetic", "options")
+
 
 def collect(out: Path, study: Study, todo: Sequence[Run]) -> dict[str, Any]:
     """Read every run's scores, copy the examples' recordings and write `results.json`."""
     full = load_pools(todo[0].recipe.data)
     order = [choice.name for choice in study.schemes]
+    by = list(dict.fromkeys(run.selector for run in todo))
     todo = sorted(
-        todo, key=lambda run: (run.role, order.index(run.scheme) if run.scheme in order else -1, run.share, run.seed)
+        todo,
+        key=lambda run: (
+            run.role,
+            order.index(run.scheme) if run.scheme in order else -1,
+            by.index(run.selector),
+            run.share,
+            run.seed,
+        ),
     )
     judged = {run.name: {**_cell(out, run), **free_scores(RunDir(out / "runs" / run.name))} for run in todo}
     cells = [judged[run.name] for run in todo if run.role == "cell"]
@@ -52,6 +62,11 @@ def collect(out: Path, study: Study, todo: Sequence[Run]) -> dict[str, Any]:
         },
         "metrics": {name: _metric_facts(name) for name in cells[0]["metrics"]} if cells else {},
         "schemes": {run.scheme: plugins.summary("schemes", run.scheme) for run in todo},
+        "selectors": {
+            run.selector: plugins.summary("select", run.recipe.data.selector.name)
+            for run in todo
+            if run.selector is not None and run.recipe.data.selector is not None
+        },
         "cells": cells,
         "references": references,
         "curves": drawn,
@@ -77,6 +92,7 @@ def _cell(out: Path, run: Run) -> dict[str, Any]:
         "scheme": run.scheme,
         "tuner": run.recipe.tuner.name,
         "connector": info["model"].get("connector"),
+        "selector": run.selector,
         "speech_share": run.share,
         "num_speech": info["num_speech"],
         "num_text": info["num_text"],
@@ -120,14 +136,14 @@ def _oracle(out: Path, todo: Sequence[Run]) -> list[dict[str, Any]]:
 
 def _comparisons(drawn: Sequence[Mapping[str, Any]], metric: str, answers: Answers) -> Iterable[dict[str, Any]]:
     """Paired differences in the primary metric, seeds averaged: schemes at each share with each other, with text only,
-    and with the cascade there."""
+    and with the cascade there; selectors with each other, `random` second. What differs in both is not compared."""
     points = [(curve, point) for curve in drawn for point in curve["points"] if not point.get("borrowed")]
     cells = [(curve, point) for curve, point in points if curve["role"] == "cell"]
     cascades = [(curve, point) for curve, point in points if curve["role"] == "cascade"]
     texts = [(curve, point) for curve, point in cells if curve["scheme"] == "text_only" and point["speech_share"] == 0]
     for share in sorted({point["speech_share"] for _, point in cells}):
         here = [pair for pair in cells if pair[1]["speech_share"] == share]
-        pairs = [(a, b) for i, a in enumerate(here) for b in here[i + 1 :]]
+        pairs = [_random_last(a, b) for i, a in enumerate(here) for b in here[i + 1 :] if _alike(a[0], b[0])]
         if share > 0:
             pairs += [(a, _like(a, texts)) for a in here if texts]
         pairs += [(a, b) for b in cascades if b[1]["speech_share"] == share for a in here]
@@ -141,6 +157,18 @@ def _comparisons(drawn: Sequence[Mapping[str, Any]], metric: str, answers: Answe
                 "metric": metric,
                 **answers.compare(a[1]["runs"], b[1]["runs"], metric),
             }
+
+
+def _alike(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
+    """Whether two curves share the selector, or all but the selector."""
+    return a["selector"] == b["selector"] or all(a[key] == b[key] for key in a if key in _SAME)
+
+
+def _random_last(
+    a: tuple[Mapping[str, Any], Any], b: tuple[Mapping[str, Any], Any]
+) -> tuple[tuple[Mapping[str, Any], Any], tuple[Mapping[str, Any], Any]]:
+    """The pair with the selector `random` on the second side: what is compared is what it takes to beat it."""
+    return (b, a) if a[0]["selector"] == "random" and b[0]["selector"] != "random" else (a, b)
 
 
 def _like(

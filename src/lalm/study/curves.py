@@ -16,7 +16,7 @@ import numpy as np
 from lalm.study.answers import Answers
 
 Row = Mapping[str, Any]
-_VARIANTS = ("tuner", "connector", "synthetic")
+_VARIANTS = ("tuner", "connector", "selector", "synthetic")
 _REFERENCES = ("cascade", "oracle_text")
 
 
@@ -58,13 +58,14 @@ def _key(role: str, row: Row) -> tuple[Any, ...]:
     The cascade is one curve, whatever scheme its language model was tuned with.
     """
     if role == "cascade":
-        return (role, None, row.get("tuner"), None, bool(row.get("synthetic")), ())
+        return (role, None, row.get("tuner"), None, row.get("selector"), bool(row.get("synthetic")), ())
     options = row.get("options") or {"speech_passes": row.get("speech_passes")}
     return (
         role,
         row["scheme"],
         row.get("tuner"),
         row.get("connector"),
+        row.get("selector"),
         bool(row.get("synthetic")),
         tuple(sorted(options.items())),
     )
@@ -76,10 +77,10 @@ def _labels(keys: Sequence[tuple[Any, ...]]) -> dict[tuple[Any, ...], str]:
     for key in keys:
         role, scheme, *variant, options = key
         others = [other for other in keys if other[:2] == key[:2]]
-        words = ["synthetic speech"] if variant[2] else []
+        words = ["synthetic speech"] if variant[3] else []
         words += [
             f"{name} {value}"
-            for position, (name, value) in enumerate(zip(_VARIANTS[:2], variant, strict=False), 2)
+            for position, (name, value) in enumerate(zip(_VARIANTS[:3], variant, strict=False), 2)
             if value is not None and len({other[position] for other in others}) > 1
         ]
         for name, value in options:
@@ -100,8 +101,8 @@ def _curve(key: tuple[Any, ...], label: str, rows: Sequence[Row], answers: Answe
         "role": key[0],
         "label": label,
         "scheme": key[1],
-        **dict(zip(_VARIANTS, key[2:5], strict=True)),
-        "options": dict(key[5]),
+        **dict(zip(_VARIANTS, key[2:6], strict=True)),
+        "options": dict(key[6]),
         "uses_text": rows[0].get("uses_text", key[1] != "speech_only"),
         "points": [_point(key[0], by_share[share], answers) for share in sorted(by_share)],
         "covariance": None,

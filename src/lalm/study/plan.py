@@ -1,11 +1,11 @@
-"""A study as data: which runs a grid of schemes, speech shares and seeds asks for, and in which order."""
+"""A study as data: which runs a grid of schemes, selectors, speech shares and seeds asks for, and in which order."""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,6 +40,9 @@ class Study(BaseModel):
     recipe: dict[str, Any] | Path = Field(description="the recipe, or the path of its file")
     schemes: tuple[PluginChoice, ...] = Field(description="schemes compared")
     speech_shares: tuple[float, ...] = Field(description="shares of the pool of recordings, 0 to 1")
+    selectors: tuple[PluginChoice, ...] = Field(
+        (), description="selectors compared, at shares between 0 and 1 (none: recordings are drawn as the recipe says)"
+    )
     only_at: dict[str, tuple[float, ...]] = Field({}, description="scheme -> the shares it runs at (text_only: 0)")
     seeds: tuple[int, ...] = Field((0, 1), description="seeds, each for draw of recordings, initialisation and order")
     primary_metric: str = Field(description="the metric of curves, comparisons and conclusions")
@@ -59,7 +62,7 @@ class Run:
     seed: int
     recipe: Recipe
     prefix: str | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
+    selector: str | None = None
 
 
 def load_study(path: Path, assignments: Sequence[str] = ()) -> tuple[Study, Path]:
@@ -73,6 +76,10 @@ def load_study(path: Path, assignments: Sequence[str] = ()) -> tuple[Study, Path
             raise ConfigError(f"{path}: {key} must be shares between 0 and 1, not {list(shares)}.")
     if not study.seeds or not study.schemes:
         raise ConfigError(f"{path}: {'schemes' if study.seeds else 'seeds'} is empty; a study needs at least one.")
+    if study.selectors and not any(0 < share < 1 for share in study.speech_shares):
+        raise ConfigError(
+            f"{path}: selectors choose among recordings at shares between 0 and 1, and speech_shares is {list(study.speech_shares)}."
+        )
     known = {choice.name for choice in study.schemes}
     for name in study.only_at:
         if name not in known:
@@ -89,11 +96,15 @@ def runs(study: Study, base: Path) -> list[Run]:
         values, folder = dict(study.recipe), base
     result = []
     plugins.add_roots([folder / path for path in values.get("plugins", ())])
-    labels = _labels(study.schemes)
+    values = _without_selector(study, values)
+    schemes = list(zip(study.schemes, _labels("schemes", study.schemes), strict=True))
+    selectors = list(zip(study.selectors, _labels("select", study.selectors), strict=True))
     for seed in study.seeds:
-        for choice, label in zip(study.schemes, labels, strict=True):
+        for choice, label in schemes:
             for share in _shares(study, choice.name):
-                result.append(_run(values, folder, "cell", choice, label, share, seed, None))
+                for selector, name in selectors if 0 < share < 1 and selectors else [(None, None)]:
+                    asked = _Asked("cell", choice, label, share, seed, selector=selector, selector_label=name)
+                    result.append(_run(values, folder, asked))
         if study.cascade is not None:
             result += _cascade_runs(study, values, folder, seed)
     if not result:
@@ -111,15 +122,26 @@ def runs(study: Study, base: Path) -> list[Run]:
     return sorted(result, key=lambda run: (run.prefix is None, run.role == "cascade"))
 
 
-def _labels(schemes: Sequence[PluginChoice]) -> list[str]:
-    """A name for each choice: the scheme's, and the options that set it apart from others of the same scheme."""
+def _without_selector(study: Study, values: dict[str, Any]) -> dict[str, Any]:
+    """The recipe's values, in which the study's selectors take the place of a selector. Raises ConfigError if there are both."""
+    data = values.get("data")
+    if not study.selectors or not isinstance(data, dict):
+        return values
+    if data.get("selector") is not None:
+        raise ConfigError("selectors: the recipe has a data.selector, too; leave one of them out.")
+    return {**values, "data": {**data, "selector": None}}
+
+
+def _labels(kind: str, choices: Sequence[PluginChoice]) -> list[str]:
+    """A name for each choice: the plug-in's, and the options that set it apart from others of the same plug-in."""
+    where = {"select": "selectors"}.get(kind, kind)
     options = []
-    for choice in schemes:
-        module = plugins.load("schemes", choice.name)
-        options.append(plugins.configure(module, choice.options, f"schemes.{choice.name}").model_dump(mode="json"))
+    for choice in choices:
+        module = plugins.load(kind, choice.name)
+        options.append(plugins.configure(module, choice.options, f"{where}.{choice.name}").model_dump(mode="json"))
     result = []
-    for choice, own in zip(schemes, options, strict=True):
-        others = [other for one, other in zip(schemes, options, strict=True) if one.name == choice.name]
+    for choice, own in zip(choices, options, strict=True):
+        others = [other for one, other in zip(choices, options, strict=True) if one.name == choice.name]
         apart = [f"{key}_{value}" for key, value in own.items() if any(other[key] != value for other in others)]
         result.append("-".join([choice.name, *apart]))
     return result
@@ -146,39 +168,48 @@ def _cascade_runs(study: Study, values: Mapping[str, Any], folder: Path, seed: i
     result = []
     for share in study.speech_shares:
         choice = chosen[0] if share else text
-        result.append(_run(values, folder, "cascade", choice, choice.name, share, seed, connector))
+        result.append(_run(values, folder, _Asked("cascade", choice, choice.name, share, seed, connector)))
     return result
 
 
-def _run(
-    values: Mapping[str, Any],
-    folder: Path,
-    role: Role,
-    scheme: PluginChoice,
-    label: str,
-    share: float,
-    seed: int,
-    connector: Mapping[str, Any] | None,
-) -> Run:
+@dataclass(frozen=True)
+class _Asked:
+    """A place in the grid."""
+
+    role: Role
+    scheme: PluginChoice
+    label: str
+    share: float
+    seed: int
+    connector: Mapping[str, Any] | None = None
+    selector: PluginChoice | None = None
+    selector_label: str | None = None
+
+
+def _run(values: Mapping[str, Any], folder: Path, asked: _Asked) -> Run:
     data = {
         k: v for k, v in values.get("data", {}).items() if k not in ("speech_share", "speech_items", "speech_minutes")
     }
     backbone = values.get("backbone", "smol")
     backbone = {"name": backbone} if isinstance(backbone, str) else dict(backbone)
-    if connector is not None:
-        backbone["connector"] = dict(connector)
+    if asked.connector is not None:
+        backbone["connector"] = dict(asked.connector)
+    chosen = {"selector": asked.selector.model_dump(mode="json")} if asked.selector is not None else {}
     merged = {
         **values,
-        "data": {**data, "speech_share": share, "budget_seed": seed},
+        "data": {**data, "speech_share": asked.share, "budget_seed": asked.seed, **chosen},
         "backbone": backbone,
-        "scheme": scheme.model_dump(mode="json"),
-        "train": {**values.get("train", {}), "seed": seed},
+        "scheme": asked.scheme.model_dump(mode="json"),
+        "train": {**values.get("train", {}), "seed": asked.seed},
     }
     recipe = parse_recipe(merged, folder, "recipe")
     _refuse_leaks(recipe)
-    name = "-".join([*(["cascade"] if role == "cascade" else []), label, f"{share * 100:g}", f"s{seed}"])
-    prefix = _shared_prefix(recipe)
-    return Run(name, role, scheme.name, share, seed, recipe, prefix)
+    start = ["cascade"] if asked.role == "cascade" else []
+    by = [asked.selector_label] if asked.selector_label is not None else []
+    name = "-".join([*start, asked.label, *by, f"{asked.share * 100:g}", f"s{asked.seed}"])
+    own = recipe.data.selector.name if recipe.data.selector is not None else None
+    selector = asked.selector_label or own
+    return Run(name, asked.role, asked.scheme.name, asked.share, asked.seed, recipe, _shared_prefix(recipe), selector)
 
 
 def _refuse_leaks(recipe: Recipe) -> None:

@@ -17,6 +17,7 @@ import yaml
 
 import lalm
 from lalm.config import as_written_now, to_yaml
+from lalm.cores import format_s
 from lalm.data.pools import check_recordings, load_pools
 from lalm.errors import DataError, UserError
 from lalm.models.fetch import sha256_of
@@ -25,7 +26,6 @@ from lalm.study.collect import collect
 from lalm.study.plan import Run, Study, load_study, num_workers, runs
 from lalm.study.processes import in_use
 from lalm.train.distributed import only_alone
-from lalm.train.log import format_s
 from lalm.train.setup import answers_obey, make_examples, plan
 
 # Workers are forked from one process that has imported everything already, where the system can fork.
@@ -101,6 +101,7 @@ def _open(out: Path, study: Study, todo: Sequence[Run]) -> None:
             "name": run.name,
             "role": run.role,
             "scheme": run.scheme,
+            "selector": run.selector,
             "share": run.share,
             "seed": run.seed,
             "prefix": run.prefix,
