@@ -14,9 +14,11 @@ from lalm import plugins
 from lalm.config import load_recipe
 from lalm.data.labels import answer_text
 from lalm.data.manifest import read_manifest
+from lalm.evaluate import gap, robustness
 from lalm.evaluate.parse import parse_answer
 from lalm.evaluate.score import read_predictions, score_rows
 from lalm.records import Frame, Slot
+from lalm.sections import EvaluateSection
 
 ROOT = Path(__file__).parents[1]
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
@@ -54,6 +56,27 @@ def test_the_predictions_example_is_scored(tmp_path: Path):
     assert set(found["metrics"]["entity_f1"]) == set(shape["metrics"]["entity_f1"])
     assert len(found["counts"]["entity_f1"]) == len(shape["counts"]["entity_f1"])
     assert found["metrics"]["wer"]["value"] == 0
+
+
+def test_the_examples_of_summaries_have_what_is_written():
+    rows = [{"id": "a", "gold": {"intent": "on"}, "prediction": {"intent": "on"}, "status": "ok"}]
+    cfg = EvaluateSection(metrics=("exact_match",), num_resamples=10)
+    noisy = json.loads(json_block("Under noise"))
+    found = robustness.summarise(rows, {6.0: rows}, cfg)
+    assert set(found) < set(noisy)
+    assert _keys(found["levels"][0]) == _keys(noisy["levels"][0])
+    assert _keys(found["mean"]) == _keys(noisy["mean"])
+    apart = json.loads(json_block("Modality gap"))
+    found = gap.summarise({"text": rows, "synthetic": rows}, cfg)
+    assert set(found) < set(apart)
+    assert _keys(found) == _keys({key: apart[key] for key in found})
+
+
+def _keys(value: object) -> object:
+    """The keys of a JSON value at every depth."""
+    if isinstance(value, dict):
+        return {key: _keys(inner) for key, inner in value.items()}
+    return [_keys(inner) for inner in value] if isinstance(value, list) else None
 
 
 def test_every_kind_stands_in_the_table_with_its_functions():

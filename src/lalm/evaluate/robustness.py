@@ -58,13 +58,8 @@ def predict_noisy(
     folder = RunDir(run).require()
     recipe = load_recipe(folder.recipe)
     rows, name = rows_to_answer(recipe, manifest, corpus, root, split)
-    spoken = [row for row in rows if row.audio is not None]
-    if not spoken:
-        raise UserError(
-            f"The set '{name}' holds no recordings ({many(len(rows), 'written row')}), so nothing is heard."
-        )
     files, sources = noise.noise_files(noise_folder), noise.read_noise(noise_folder)
-    _check_speech(spoken)
+    spoken = _spoken(name, rows)
     grammar = run_grammar(folder, recipe.evaluate)
     _, model = load_run(run)
     _say("clean", 1, len(levels) + 1)
@@ -83,21 +78,15 @@ def predict_noisy(
         ]
         write_jsonl(folder.predictions(part(name, level)), noisy[level])
         write_json(folder.scores(part(name, level)), scores_of(noisy[level], recipe.evaluate))
+    own_set = manifest is None and split in (None, "test")
     summary = {
         "kind": "robustness",
         "set": name,
         "num": len(heard),
         "num_without_recording": len(clean) - len(heard),
-        "noise": {
-            "folder": noise_folder.resolve().name,
-            "files": [str(path.relative_to(noise_folder)) for path in files],
-            "sha256": _hash(files),
-            "seed": seed,
-        },
+        "noise": _about(noise_folder, files, seed),
         **summarise(heard, noisy, recipe.evaluate),
-        "published": published(corpus or recipe.data.corpus.name)
-        if manifest is None and split in (None, "test")
-        else None,
+        "published": published(corpus or recipe.data.corpus.name) if own_set else None,
     }
     write_json(folder.robustness(name), summary)
     return folder.robustness(name)
@@ -131,11 +120,18 @@ def _say(what: str, number: int, total: int) -> None:
     print(f"[noise] {what} ({number} of {total})", file=sys.stderr, flush=True)
 
 
-def _check_speech(rows: Iterable[Utterance]) -> None:
-    """Raises DataError that lists every recording which cannot be read, or is silent so that no ratio is defined."""
-    problems, number = [], 0
-    for row in rows:
-        number += 1
+def _spoken(name: str, rows: Sequence[Utterance]) -> list[Utterance]:
+    """The rows of a set that have a recording.
+
+    Raises UserError if there are none; DataError that lists every recording which cannot be read, or is silent so that no
+    ratio is defined.
+    """
+    spoken, problems = [row for row in rows if row.audio is not None], []
+    if not spoken:
+        raise UserError(
+            f"The set '{name}' holds no recordings ({many(len(rows), 'written row')}), so nothing is heard."
+        )
+    for row in spoken:
         assert row.audio is not None
         try:
             if noise.speech_power(audio.load(row.audio)) == 0:
@@ -143,7 +139,8 @@ def _check_speech(rows: Iterable[Utterance]) -> None:
         except DataError as error:
             problems.append(str(error))
     if problems:
-        raise DataError(f"{len(problems)} of {many(number, 'recording')} cannot be used.", problems)
+        raise DataError(f"{len(problems)} of {many(len(spoken), 'recording')} cannot be used.", problems)
+    return spoken
 
 
 def write_noisy(
@@ -210,11 +207,13 @@ def published(corpus: str) -> dict[str, Any] | None:
     return None if found is None else dict(found)
 
 
-def _hash(files: Sequence[Path]) -> str:
+def _about(folder: Path, files: Sequence[Path], seed: int) -> dict[str, Any]:
+    """Which noise it was: names, content and seed."""
     digest = hashlib.sha256()
     for path in files:
         digest.update(path.read_bytes())
-    return digest.hexdigest()
+    names = [str(path.relative_to(folder)) for path in files]
+    return {"folder": folder.resolve().name, "files": names, "sha256": digest.hexdigest(), "seed": seed}
 
 
 def as_text(summary: Mapping[str, Any]) -> str:
