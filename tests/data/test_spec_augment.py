@@ -29,7 +29,7 @@ def runs(flags: np.ndarray) -> list[int]:
 def test_one_frequency_mask_is_as_wide_as_drawn_and_at_the_mean(features):
     cfg = SpecAugmentSection.model_validate({"num_freq_masks": 1, "num_time_masks": 0, "freq_mask_width": 27})
     widths, first = [], []
-    for seed in range(1500):
+    for seed in range(600):
         made = spec_augment(features, cfg, np.random.default_rng(seed))
         masked = (made != features).all(axis=1)
         assert ((made != features).any(axis=1) == masked).all(), "whole bins"
@@ -38,7 +38,7 @@ def test_one_frequency_mask_is_as_wide_as_drawn_and_at_the_mean(features):
         first += [int(np.flatnonzero(masked)[0])] if masked.any() else []
     assert (min(widths), max(widths)) == (0, 27)
     assert np.mean(widths) == pytest.approx(13.5, abs=0.7)
-    assert np.bincount(widths).min() > 20, "every width is as likely as another"
+    assert np.bincount(widths).min() > 8, "every width is as likely as another"
     assert min(first) == 0
     assert max(first) > BINS - 15
 
@@ -46,7 +46,7 @@ def test_one_frequency_mask_is_as_wide_as_drawn_and_at_the_mean(features):
 def test_time_masks_are_no_longer_than_their_share(features):
     cfg = SpecAugmentSection.model_validate({"num_freq_masks": 0, "num_time_masks": 1, "time_mask_width": 70})
     longest = []
-    for seed in range(1000):
+    for seed in range(500):
         masked = (spec_augment(features, cfg, np.random.default_rng(seed)) != features).all(axis=0)
         assert len(runs(masked)) <= 1
         longest.append(int(masked.sum()))
@@ -87,7 +87,7 @@ def test_tera_masks_replaces_or_leaves_as_often_as_it_says(features):
     cfg = TeraSection.model_validate({"channel_share": 0, "magnitude_probability": 0})
     kinds = {"masked": 0, "replaced": 0, "left": 0}
     columns = {features[:, frame].tobytes() for frame in range(FRAMES)}
-    for seed in range(2000):
+    for seed in range(800):
         made = tera(features, cfg, np.random.default_rng(seed))
         changed = np.flatnonzero((made != features).any(axis=0))
         if not len(changed):
@@ -97,8 +97,8 @@ def test_tera_masks_replaces_or_leaves_as_often_as_it_says(features):
         else:
             assert np.allclose(made[:, changed], features.mean(axis=1, keepdims=True), atol=1e-6)
             kinds["masked"] += 1
-    shares = np.array([kinds["masked"], kinds["replaced"], kinds["left"]]) / 2000
-    assert shares == pytest.approx([0.8, 0.1, 0.1], abs=3 * np.sqrt(0.8 * 0.2 / 2000))
+    shares = np.array([kinds["masked"], kinds["replaced"], kinds["left"]]) / 800
+    assert shares == pytest.approx([0.8, 0.1, 0.1], abs=3 * np.sqrt(0.8 * 0.2 / 800))
 
 
 def test_tera_masks_one_band_of_at_most_a_fifth(features):
