@@ -162,7 +162,10 @@ def _results(recipe: Recipe, scores: Mapping[str, Mapping[str, Any]]) -> str:
             between = "-" if found["value"] is None else f"{found['low']:.3f} to {found['high']:.3f}"
             lines.append(f"| {name} | {_word(metric)} | {value} | {between} | {found['n']} |")
     if recipe.evaluate.constrained:
-        lines += ["", "Answers obeyed a grammar made of the labels, but for `test_free`; loaded elsewhere they are free."]
+        lines += [
+            "",
+            "Answers obeyed a grammar made of the labels, but for `test_free`; loaded elsewhere they are free.",
+        ]
     unread = {name: score.get("status", {}).get("failed", 0) for name, score in scores.items()}
     for name, number in unread.items():
         lines += (
