@@ -25,9 +25,9 @@ from lalm.rundir import RunDir, read_json
 
 @pytest.fixture
 def own(run: Path, tmp_path: Path) -> Path:
-    """A copy of the run, to be written to."""
+    """A copy of the run as it was trained, to be written to."""
     copy = tmp_path / "run"
-    shutil.copytree(run, copy)
+    shutil.copytree(run, copy, ignore=shutil.ignore_patterns("predictions", "scores"))
     return copy
 
 

@@ -39,9 +39,9 @@ def test_the_commands_are_commands():
     assert len(found) >= 5
     commands = cli_data.commands_of(cli._parsers()[1]["data"])
     for text in found:
-        name, *words = shlex.split(text.replace("\\\n", " "))
+        name, *words = shlex.split(text.replace("\\\n", " "), comments=True)
         args = commands[name].parse_intermixed_args(words)
-        if name != "validate":
+        if name in ("import", "export"):
             fields = plugins.load("formats", args.format).Config.model_fields
             assert {one.partition("=")[0] for one in args.option} <= set(fields), text
 

@@ -100,7 +100,7 @@ def of_length(num_tokens: int, count_tokens: Callable[[str], int], rng: Random) 
         words.append(rng.choice(WORDS))
     while words and count_tokens(" ".join(words)) > num_tokens:
         words.pop()
-    while words and count_tokens(" ".join([*words, "a"])) <= num_tokens:
+    while count_tokens(" ".join([*words, "a"])) <= num_tokens:
         words.append("a")
     return " ".join(words)
 
