@@ -184,6 +184,7 @@ def test_hyper_parameters_bear_hugging_faces_names():
 
     theirs = set(inspect.signature(TrainingArguments.__init__).parameters)
     ours = set(config.TrainSection.model_fields)
-    assert ours - theirs == {"groups", "early_stopping_patience", "load_in_4bit"}  # the last is BitsAndBytesConfig's
+    # the last but one is BitsAndBytesConfig's
+    assert ours - theirs == {"groups", "early_stopping_patience", "load_in_4bit", "max_memory_gb"}
     lora = set(plugins.load("tuners", "lora").Config.model_fields)
     assert {"r", "lora_alpha", "lora_dropout", "use_rslora", "init_lora_weights"} <= lora

@@ -144,6 +144,9 @@ class TrainSection(Section):
     seed: int = Field(0, description="seed of initialisation, order and dropout")
     bf16: bool | None = Field(None, description="train in bfloat16 (none: where the machine computes in it natively)")
     gradient_checkpointing: bool = Field(False, description="compute layers again instead of keeping what they made")
+    max_memory_gb: PositiveFloat | None = Field(
+        None, description="compute as many rows at once as fit into so much memory (none: a micro-batch)"
+    )
     load_in_4bit: bool = Field(False, description="keep the frozen language model in four bits (bitsandbytes nf4)")
     save_steps: PositiveInt = Field(200, description="optimizer steps between checkpoints")
     save_total_limit: PositiveInt = Field(2, description="checkpoints kept, the best one apart")

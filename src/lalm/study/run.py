@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import signal
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -22,22 +19,21 @@ from lalm.data.pools import check_recordings, load_pools
 from lalm.errors import DataError, UserError
 from lalm.models.fetch import sha256_of
 from lalm.rundir import RunDir, read_json, write_json, write_text
+from lalm.study import executors
 from lalm.study.collect import collect
+from lalm.study.executors import Executor
 from lalm.study.plan import Run, Study, load_study, num_workers, runs
 from lalm.study.processes import in_use
 from lalm.train.distributed import only_alone
 from lalm.train.setup import answers_obey, make_examples, plan
 
-# Workers are forked from one process that has imported everything already, where the system can fork.
-_CONTEXT: Any = multiprocessing.get_context(
-    "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-)
 POLL_S = 0.1
 
 
-def run_study(study_yaml: Path, out: Path, assignments: Sequence[str] = ()) -> Path:
+def run_study(study_yaml: Path, out: Path, assignments: Sequence[str] = (), executor: str = "local") -> Path:
     """Run what the study asks for into `out`, which is returned, going on where an earlier call stopped.
 
+    `executor` says where: `local`, processes of this machine, or `ray`, a cluster; results are the same.
     Raises UserError before anything is trained if a recipe, the data or the folder cannot be right, and after the
     other runs have ended if a run failed.
     """
@@ -56,15 +52,19 @@ def run_study(study_yaml: Path, out: Path, assignments: Sequence[str] = ()) -> P
                 f"The corpus '{recipe.data.corpus.name}' in {recipe.data.root} has no test rows to judge runs by."
             )
     check_recordings(*loaded)
-    with in_use(out):
-        _open(out, study, todo)
-        failed = _run_all(out, todo, study)
-        if failed:
-            reasons = "\n".join(f"  - {name}: {reason}" for name, reason in failed)
-            raise UserError(
-                f"{len(failed)} of {len(todo)} runs failed; the others are kept and a new call goes on.\n{reasons}"
-            )
-        collect(out, study, todo)
+    where = executors.executor(executor, num_workers(study, len(todo)))
+    try:
+        with in_use(out):
+            _open(out, study, todo)
+            failed = _run_all(out, todo, study, where)
+            if failed:
+                reasons = "\n".join(f"  - {name}: {reason}" for name, reason in failed)
+                raise UserError(
+                    f"{len(failed)} of {len(todo)} runs failed; the others are kept and a new call goes on.\n{reasons}"
+                )
+            collect(out, study, todo)
+    finally:
+        where.close()
     return out
 
 
@@ -121,15 +121,13 @@ def _open(out: Path, study: Study, todo: Sequence[Run]) -> None:
 @dataclass
 class _Job:
     run: Run
-    process: BaseProcess
-    started: float
+    started: Any  # the executor's
+    at: float
 
 
-def _run_all(out: Path, todo: Sequence[Run], study: Study) -> list[tuple[str, str]]:
+def _run_all(out: Path, todo: Sequence[Run], study: Study, where: Executor) -> list[tuple[str, str]]:
     """Start runs as workers come free; runs that share a first stage wait for the one that makes it."""
     waiting = [run for run in todo if not RunDir(out / "runs" / run.name).scores("test").is_file()]
-    workers = num_workers(study, len(todo))
-    threads = max(1, (os.cpu_count() or 1) // workers)  # of all runs, not of those left: it changes the last digits
     made_prefixes = {run.prefix for run in todo if run not in waiting}
     if len(waiting) < len(todo):
         print(f"{len(todo) - len(waiting)} of {len(todo)} runs are there already.", file=sys.stderr)
@@ -141,41 +139,25 @@ def _run_all(out: Path, todo: Sequence[Run], study: Study) -> list[tuple[str, st
         while waiting or jobs:
             for run in list(waiting):
                 making = {job.run.prefix for job in jobs} - made_prefixes
-                if len(jobs) < workers and (run.prefix is None or run.prefix not in making):
+                if len(jobs) < where.workers and (run.prefix is None or run.prefix not in making):
                     waiting.remove(run)
-                    jobs.append(_Job(run, _start(out, run, study, threads), time.monotonic()))
+                    oracle_text = study.oracle_text and run.role == "cell"
+                    jobs.append(_Job(run, where.start(out, run.name, oracle_text), time.monotonic()))
             time.sleep(POLL_S)
-            for job in [job for job in jobs if job.process.exitcode is not None]:
+            for job, code in [(job, where.code(job.started)) for job in jobs]:
+                if code is None:
+                    continue
                 jobs.remove(job)
-                if job.process.exitcode:
-                    failed.append((job.run.name, _reason(out / "runs" / job.run.name, job.process.exitcode)))
+                if code:
+                    failed.append((job.run.name, _reason(out / "runs" / job.run.name, code)))
                     continue
                 made_prefixes.add(job.run.prefix)
-                seconds.append(time.monotonic() - job.started)
-                left_s = sum(seconds) / len(seconds) * (len(waiting) + len(jobs)) / workers
+                seconds.append(time.monotonic() - job.at)
+                left_s = sum(seconds) / len(seconds) * (len(waiting) + len(jobs)) / where.workers
                 _say(out, job.run, study.primary_metric, len(seconds), num_waiting, left_s)
     finally:
-        for job in jobs:
-            job.process.terminate()
-        for job in jobs:
-            job.process.join()
+        where.stop([job.started for job in jobs])
     return failed
-
-
-def _start(out: Path, run: Run, study: Study, threads: int) -> BaseProcess:
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    _CONTEXT.set_forkserver_preload(["lalm.study.worker"])
-    oracle_text = study.oracle_text and run.role == "cell"
-    process: BaseProcess = _CONTEXT.Process(target=_work, args=(out, run.name, oracle_text, threads), daemon=True)
-    process.start()
-    return process
-
-
-def _work(out: Path, name: str, oracle_text: bool, threads: int) -> None:
-    """In the new process; this one imports no torch."""
-    from lalm.study.worker import main
-
-    main(out, name, oracle_text, threads)
 
 
 def _say(out: Path, run: Run, metric: str, done: int, total: int, left_s: float) -> None:

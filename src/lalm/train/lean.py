@@ -16,7 +16,7 @@ from lalm.errors import ConfigError, MissingExtraError
 if TYPE_CHECKING:
     import torch
 
-MEMORY_OPTIONS = ("gradient_checkpointing", "load_in_4bit")
+MEMORY_OPTIONS = ("gradient_checkpointing", "load_in_4bit", "max_memory_gb")
 
 
 def check_4bit(device: torch.device) -> None:

@@ -21,7 +21,9 @@ from lalm.train.distributed import Alone, team
 from lalm.train.engines import Engine
 from lalm.train.launch import engine_for
 from lalm.train.log import TrainLog
+from lalm.train.memory import portions, ran_out, used_rows
 from lalm.train.optim import schedule, uses_bf16
+from lalm.train.order import Row
 from lalm.train.steps import names_of_stage, plan_steps, stage_keys
 
 Evaluate = Callable[[], Mapping[str, float]]
@@ -97,7 +99,9 @@ def fit(
     model.module.train()
     log = TrainLog(run, total, position, quiet, we)
     optimizer, current_stage = None, -1
-    autocast = torch.autocast(trained[0].device.type, torch.bfloat16, enabled=uses_bf16(cfg, trained[0].device))
+    bf16 = uses_bf16(cfg, trained[0].device)
+    autocast = torch.autocast(trained[0].device.type, torch.bfloat16, enabled=bf16)
+    at_once = portions(model, trainable, used_rows(stages, pools), cfg, bf16, we)
     for number in range(position, total if not state["stopped"] else position):
         step, stage = steps[number], stages[steps[number].stage]
         if step.stage != current_stage or optimizer is None:
@@ -113,17 +117,19 @@ def fit(
             group["lr"] = rate
 
         # 3b. sums of gradients over the micro-batches, divided once by the answer tokens of the whole step
-        num_tokens = 0
-        shared = engine.share(step.micro_batches)
-        for turn, (rows, counts) in enumerate(shared, 1):
-            examples = [pools[pool][index] for pool, index in rows]
-            with autocast:
-                nll, tokens = engine.loss(examples)
-            engine.backward(nll.sum() if counts else 0.0 * nll.sum(), turn == len(shared))
-            if counts:
-                num_tokens += int(tokens.sum())
-                log.rows(examples, nll.tolist(), tokens.tolist())
-        num_tokens = engine.total(num_tokens)
+        told = None
+        while told is None:
+            try:
+                told = _gradients(engine, at_once.cut(engine.share(step.micro_batches)), pools, autocast)
+            except (RuntimeError, MemoryError) as error:
+                if not ran_out(error):
+                    raise
+                at_once.halve(error)  # or this ends; the step is begun anew outside, where the error holds no tensors
+                for parameter in trained:
+                    parameter.grad = None
+        for examples, nll, tokens in told:
+            log.rows(examples, nll, tokens)
+        num_tokens = engine.total(sum(sum(tokens) for _, _, tokens in told))
         norm = engine.step(optimizer, num_tokens, cfg.max_grad_norm)
         if not math.isfinite(norm):
             raise UserError(
@@ -156,6 +162,24 @@ def fit(
         checkpoint.load_trained(model, run.checkpoint(state["best_step"]))
     model.module.eval()
     return FitResult(state["step"], state["shared_steps"], state["answer_tokens"], state["best_step"], state["stopped"])
+
+
+def _gradients(
+    engine: Engine,
+    portions: Sequence[tuple[tuple[Row, ...], bool]],
+    pools: Mapping[str, Sequence[Example]],
+    autocast: torch.autocast,
+) -> list[tuple[list[Example], list[float], list[int]]]:
+    """Add up the gradients of a step; the rows that count, with their summed losses and numbers of answer tokens."""
+    told = []
+    for turn, (rows, counts) in enumerate(portions, 1):
+        examples = [pools[pool][index] for pool, index in rows]
+        with autocast:
+            nll, tokens = engine.loss(examples)
+        engine.backward(nll.sum() if counts else 0.0 * nll.sum(), turn == len(portions))
+        if counts:
+            told.append((examples, nll.tolist(), tokens.tolist()))
+    return told
 
 
 def _beginning(

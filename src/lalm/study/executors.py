@@ -1,0 +1,151 @@
+"""Where the runs of a study are executed: processes of this machine, or a Ray cluster. The runs are the same.
+
+An executor starts a run and says whether it has ended. A run works in the study's folder alone and goes on from its last
+checkpoint, so it does not matter where it is started, or started again. On a cluster every machine must see the study's
+folder, the data and LALM_HOME under the same paths.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from lalm.errors import MissingExtraError, UserError, nearest
+
+EXECUTORS = ("local", "ray")
+RETRIES = 3  # of a run whose machine or process is lost
+# Workers are forked from one process that has imported everything already, where the system can fork.
+_CONTEXT: Any = multiprocessing.get_context(
+    "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+)
+
+
+class Executor(Protocol):
+    """Starts runs, `workers` at a time."""
+
+    workers: int
+
+    def start(self, out: Path, name: str, oracle_text: bool) -> Any:
+        """Begin a run, or go on with it; what stands for it."""
+
+    def code(self, run: Any) -> int | None:
+        """Its exit code, negative for a signal; None while it works."""
+
+    def stop(self, started: Sequence[Any]) -> None:
+        """End runs that work."""
+
+    def close(self) -> None:
+        """When the study has ended."""
+
+
+def executor(name: str, workers: int) -> Executor:
+    """The executor of a name; `workers` runs at a time on this machine. Raises UserError if there is none, or no Ray."""
+    if name not in EXECUTORS:
+        raise UserError(f"--executor {name}: there is no such executor.{nearest(name, EXECUTORS)}")
+    threads = max(1, (os.cpu_count() or 1) // workers)  # the same for all runs: it changes the last digits
+    return RayExecutor(threads) if name == "ray" else LocalExecutor(workers, threads)
+
+
+class LocalExecutor:
+    """A process a run, all of this machine."""
+
+    def __init__(self, workers: int, threads: int) -> None:
+        self.workers, self._threads = workers, threads
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        _CONTEXT.set_forkserver_preload(["lalm.study.worker"])
+
+    def start(self, out: Path, name: str, oracle_text: bool) -> Any:
+        """See `Executor`."""
+        process = _CONTEXT.Process(target=_work, args=(out, name, oracle_text, self._threads), daemon=True)
+        process.start()
+        return process
+
+    def code(self, run: Any) -> int | None:
+        """See `Executor`."""
+        code: int | None = run.exitcode
+        return code
+
+    def stop(self, started: Sequence[Any]) -> None:
+        """See `Executor`."""
+        for process in started:
+            process.terminate()
+        for process in started:
+            process.join()
+
+    def close(self) -> None:
+        """Nothing is left."""
+
+
+class RayExecutor:
+    """A task a run, on the cluster that Ray finds (RAY_ADDRESS, or one that runs here), else on one of this machine alone.
+
+    A task takes as many cores as a run has threads, and a GPU where the cluster has any. A task whose process or machine
+    is lost is started again elsewhere, at most `RETRIES` times.
+    """
+
+    def __init__(self, threads: int) -> None:
+        try:
+            import ray
+        except ImportError:
+            raise MissingExtraError("ray", "--executor ray", "pip install 'lalm[ray]'") from None
+        self._ray, self._mine = ray, not ray.is_initialized()
+        if self._mine:
+            try:
+                ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+            except ConnectionError as error:
+                raise UserError(f"--executor ray: the cluster cannot be reached ({error}).") from None
+            except ValueError:  # of a cluster that runs already no setting may be asked for
+                ray.init(log_to_driver=False, logging_level=logging.ERROR)
+        there = ray.cluster_resources()
+        gpus = int(there.get("GPU", 0))
+        self.workers = gpus or max(1, int(there.get("CPU", 1)) // threads)
+        self._task = ray.remote(num_cpus=threads, num_gpus=1 if gpus else 0, max_retries=RETRIES)(_in_a_child)
+        self._threads = threads
+
+    def start(self, out: Path, name: str, oracle_text: bool) -> Any:
+        """See `Executor`."""
+        return self._task.remote(str(out.resolve()), name, oracle_text, self._threads)
+
+    def code(self, run: Any) -> int | None:
+        """See `Executor`."""
+        done, _ = self._ray.wait([run], timeout=0)
+        if not done:
+            return None
+        try:
+            return int(self._ray.get(run))
+        except self._ray.exceptions.RayError:  # lost once more than it may be
+            return -signal.SIGKILL
+
+    def stop(self, started: Sequence[Any]) -> None:
+        """See `Executor`."""
+        for run in started:
+            self._ray.cancel(run, force=True)
+
+    def close(self) -> None:
+        """Leave the cluster; one that was begun for this study ends."""
+        if self._mine:
+            self._ray.shutdown()
+
+
+def _work(out: Path, name: str, oracle_text: bool, threads: int) -> None:
+    """In the new process; the one that starts it imports no torch."""
+    from lalm.study.worker import main
+
+    main(out, name, oracle_text, threads)
+
+
+def _in_a_child(out: str, name: str, oracle_text: bool, threads: int) -> int:
+    """A run within a Ray task: in a process of its own, which ends with Ray's, so that its output and its end are its own."""
+    from filelock import FileLock
+
+    context = multiprocessing.get_context("spawn")
+    with FileLock(Path(out) / "runs" / name / ".lock", timeout=60):  # until a process that was given up has ended
+        process = context.Process(target=_work, args=(Path(out), name, oracle_text, threads))
+        process.start()
+        process.join()
+    return process.exitcode or 0

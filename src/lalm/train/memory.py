@@ -1,0 +1,142 @@
+"""How many rows are computed at once: as many as the recipe says, or as fit into a budget, or half as many once memory ran out.
+
+An optimizer step holds the rows that the plan says, whatever is computed at once: gradients of sums add up, so weights
+differ by rounding alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from lalm.config import TrainSection
+from lalm.contracts import Model
+from lalm.errors import ConfigError, UserError, many
+from lalm.records import Example
+from lalm.train.distributed import Alone
+from lalm.train.order import Row
+
+MicroBatch = tuple[Row, ...]
+WORKING_SHARE = 0.25  # of what is kept for the way back: what the way back itself needs for a moment
+_M_MMAP_THRESHOLD, _LARGE = -3, 2**20  # of glibc's malloc.h; bytes
+
+
+class Portions:
+    """Cuts micro-batches into what is computed at once."""
+
+    def __init__(self, num_rows: int, team: Alone) -> None:
+        self.num_rows, self._team, self._halved = num_rows, team, False
+
+    def cut(self, shared: Sequence[tuple[MicroBatch, bool]]) -> list[tuple[MicroBatch, bool]]:
+        """The same rows in portions, and whether they count (see `Engine.share`)."""
+        return [
+            (rows[start : start + self.num_rows], counts)
+            for rows, counts in shared
+            for start in range(0, len(rows), self.num_rows)
+        ]
+
+    def halve(self, error: BaseException) -> None:
+        """Go on with half as many rows at once, with a message. Raises UserError the second time, or where it cannot help."""
+        if self._halved or self.num_rows == 1 or self._team.size > 1:
+            raise UserError(
+                f"Memory ran out with {many(self.num_rows, 'row')} at once. Lower train.per_device_train_batch_size and raise "
+                "train.gradient_accumulation_steps by as much, set train.max_memory_gb, or set train.gradient_checkpointing."
+            ) from error
+        self._halved, self.num_rows = True, self.num_rows // 2
+        give_back_what_is_freed()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        print(
+            f"\nMemory ran out; going on with {many(self.num_rows, 'row')} at once. Steps hold the same rows as before.",
+            file=sys.stderr,
+        )
+
+
+def ran_out(error: BaseException) -> bool:
+    """Whether an error says that there is no more memory, on a GPU or in the machine."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and (
+        "can't allocate memory" in str(error) or "not enough memory" in str(error)
+    )
+
+
+def portions(
+    model: Model, trainable: Sequence[str], examples: Sequence[Example], cfg: TrainSection, bf16: bool, team: Alone
+) -> Portions:
+    """As many of the longest rows at once as `train.max_memory_gb` has room for, at most a micro-batch.
+
+    Raises ConfigError if there is no room for one row.
+    """
+    size = cfg.per_device_train_batch_size
+    if cfg.max_memory_gb is None or not examples:
+        return Portions(size, team)
+    give_back_what_is_freed()
+    longest = sorted(examples, key=model.num_tokens, reverse=True)[:2]
+    one = step_bytes(model, longest[:1], bf16)
+    more = step_bytes(model, longest, bf16) - one if len(longest) > 1 else one
+    fixed = model_bytes(model, trainable)
+    room = cfg.max_memory_gb * 1e9 - fixed - one
+    if room < 0:
+        raise ConfigError(
+            f"train.max_memory_gb: {cfg.max_memory_gb:g} is less than the {(fixed + one) / 1e9:.3g} GB that the weights "
+            f"({fixed / 1e9:.3g}) and the longest row ({one / 1e9:.3g}) take. Raise it, shorten that row "
+            f"('{longest[0].id}'), or set train.gradient_checkpointing."
+        )
+    fits = 1 + int(room // max(1, more))
+    fits = min(team.gather(fits))
+    return Portions(min(size, fits), team)
+
+
+def give_back_what_is_freed() -> None:
+    """Large tensors of the main memory go back to the system when they are freed, where the C library is glibc.
+
+    Left to itself it keeps them for later, in pieces that do not fit: a step whose tensors take 0.85 GB held 1.5 GB.
+    """
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        library = ctypes.CDLL(None)
+        library.mallopt(_M_MMAP_THRESHOLD, _LARGE)
+        library.malloc_trim(0)
+
+
+def model_bytes(model: Model, trainable: Sequence[str]) -> int:
+    """Weights, and for those that are trained a gradient and AdamW's two values."""
+    parameters = dict(model.module.named_parameters())
+    weights = sum(one.numel() * one.element_size() for one in parameters.values())
+    return weights + sum(3 * parameters[name].numel() * parameters[name].element_size() for name in trainable)
+
+
+def step_bytes(model: Model, examples: Sequence[Example], bf16: bool) -> int:
+    """Memory of a forward and backward pass over rows beyond the model: what is kept for the way back, and working space.
+
+    Kept is what autograd is handed to keep, each storage once and weights left out; nothing is computed backwards here.
+    """
+    weights = {one.untyped_storage().data_ptr() for one in model.module.parameters()}
+    kept: dict[int, int] = {}
+    held: list[Any] = []  # storages, so that none takes another's place
+
+    def note(tensor: torch.Tensor) -> None:  # the tensor itself would hold the graph, and the graph it
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+            held.append(storage)
+
+    device = next(model.module.parameters()).device
+    was_training = model.module.training
+    model.module.train()
+    noting = torch.autograd.graph.saved_tensors_hooks(note, lambda nothing: nothing)
+    with noting, torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        model.loss(model.batch(examples))
+    model.module.train(was_training)
+    return int(sum(kept.values()) * (1 + WORKING_SHARE))
+
+
+def used_rows(stages: Sequence[Any], pools: Mapping[str, Sequence[Example]]) -> list[Example]:
+    """The rows that some stage trains on."""
+    used = {pool for stage in stages for pool, passes in stage.passes.items() if passes > 0}
+    return [row for pool in sorted(used) for row in pools.get(pool, ())]
