@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import scipy.stats
 import soundfile
+from prediction_rows import made_up, rows_of
 from tones import HIGH, LOW, RATE_HZ
 
 from lalm.cli import main
@@ -99,10 +98,6 @@ def test_one_modality_is_no_gap(rows: list[Utterance], voices: list[Utterance], 
     assert message in str(caught.value)
 
 
-def rows_of(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
 def test_a_run_answers_in_every_modality(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     own = tmp_path / "run"
     shutil.copytree(run, own)
@@ -152,19 +147,6 @@ def test_what_the_data_do_not_have_is_null(run: Path, tmp_path: Path, capsys: py
     assert summary["modalities"]["synthetic"] is None
     assert summary["reasons"] == {"synthetic": "no manifest of synthetic speech was named (--synthetic)"}
     assert "synthetic speech: none (no manifest" in capsys.readouterr().out
-
-
-def made_up(right: np.ndarray) -> list[dict[str, Any]]:
-    """Predictions rows whose intent is right or wrong."""
-    return [
-        {
-            "id": str(index),
-            "gold": {"intent": "on", "slots": []},
-            "prediction": {"intent": "on" if one else "off", "slots": []},
-            "status": "ok",
-        }
-        for index, one in enumerate(right)
-    ]
 
 
 def test_differences_are_those_of_a_plain_paired_bootstrap():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 import scipy.stats
 import soundfile
+from prediction_rows import made_up, rows_of
 from tones import HIGH, LOW, RATE_HZ
 
 from lalm.cli import main
@@ -39,10 +39,6 @@ def hiss(tmp_path_factory: pytest.TempPathFactory) -> Path:
     soundfile.write(folder / "long.flac", 0.1 * rng.standard_normal(2 * RATE_HZ), RATE_HZ)
     soundfile.write(folder / "short.wav", 0.3 * rng.standard_normal(1000), 8000)
     return folder
-
-
-def rows_of(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def without_time(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -149,19 +145,6 @@ def test_written_rows_are_answered_clean_alone_and_counted(own: Path, hiss: Path
     assert (summary["num"], summary["num_without_recording"]) == (1, 1)
     assert summary["clean"]["metrics"]["exact_match"]["n"] == 1
     assert "1 row without a recording left out" in robustness.as_text(summary)
-
-
-def made_up(right: np.ndarray) -> list[dict[str, Any]]:
-    """Predictions rows whose intent is right or wrong."""
-    return [
-        {
-            "id": str(index),
-            "gold": {"intent": "on", "slots": []},
-            "prediction": {"intent": "on" if one else "off", "slots": []},
-            "status": "ok",
-        }
-        for index, one in enumerate(right)
-    ]
 
 
 def test_figures_are_those_of_a_plain_bootstrap():

@@ -80,6 +80,15 @@ class Killer(threading.Thread):
             time.sleep(0.001)
 
 
+def test_no_cluster_is_begun(study_file, tmp_path, monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if ray._private.services.find_gcs_addresses():
+        pytest.skip("a Ray cluster runs on this machine already")
+    with pytest.raises(UserError, match=r"no cluster can be reached.*--executor local"):
+        run_study(study_file, tmp_path / "study", executor="ray")
+    assert not (tmp_path / "study").exists()
+
+
 def test_runs_on_ray_are_those_of_this_machine_though_one_is_killed(cluster, study_file, tmp_path):
     local = run_study(study_file, tmp_path / "local", OFTEN)
     killer = Killer(tmp_path / "ray")

@@ -17,6 +17,9 @@ from lalm.config import load_recipe, to_yaml
 from lalm.errors import ConfigError
 from lalm.study.single import train
 from lalm.train.checkpoint import ADAPTER_FILE
+from lalm.train.distributed import Alone
+from lalm.train.memory import portions
+from lalm.train.setup import load_model
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc, as Linux has it")
 
@@ -85,6 +88,17 @@ def test_a_budget_that_is_too_small_is_an_error_before_training(recipe, tmp_path
     small = load_recipe(tmp_path / "recipe.yaml", ["train.max_memory_gb=0.00001"])
     with pytest.raises(ConfigError, match=r"train.max_memory_gb: 1e-05 is less than"):
         train(small, tmp_path / "run", quiet=True)
+
+
+@pytest.mark.parametrize("strategy", ["fsdp2", "zero2"])
+def test_a_budget_is_refused_where_processes_take_the_same_turns(strategy, recipe, examples):
+    class Team(Alone):
+        """As the launcher's configuration makes it."""
+
+    Team.strategy = strategy
+    cfg = recipe.train.model_copy(update={"max_memory_gb": 1.0})
+    with pytest.raises(ConfigError, match="with FSDP2 and ZeRO"):
+        portions(load_model(recipe), [], examples["text"], cfg, False, Team())
 
 
 def test_a_budget_does_not_change_the_run(recipe, tmp_path):

@@ -58,15 +58,7 @@ class PlainComposed:
         length = max(map(len, pieces))
         padded = torch.stack([nn.functional.pad(piece, (0, 0, length - len(piece), 0)) for piece in pieces])
         mask = _mask([len(piece) for piece in pieces], padded.device).flip(1)
-        made = self._module.llm.generate(
-            inputs_embeds=padded,
-            attention_mask=mask,
-            do_sample=False,
-            min_new_tokens=num_new,
-            max_new_tokens=num_new,
-            pad_token_id=0,
-        )
-        return made.tolist()
+        return _greedy(self._module.llm, num_new, inputs_embeds=padded, attention_mask=mask).tolist()
 
     def _ids(self, tokens: Sequence[int]) -> Tensor:
         return torch.tensor(tokens, dtype=torch.long, device=self._module.device)
@@ -116,15 +108,7 @@ class PlainNative:
         length = max(map(len, rows))
         ids = torch.tensor([[0] * (length - len(row)) + list(row) for row in rows])
         mask = torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in rows])
-        made = self._module.generate(
-            input_ids=ids,
-            attention_mask=mask,
-            do_sample=False,
-            min_new_tokens=num_new,
-            max_new_tokens=num_new,
-            pad_token_id=0,
-            **self._window(examples),
-        )
+        made = _greedy(self._module, num_new, input_ids=ids, attention_mask=mask, **self._window(examples))
         return made[:, length:].tolist()
 
     def _window(self, examples: Sequence[Example]) -> dict[str, Tensor]:
@@ -134,6 +118,13 @@ class PlainNative:
             clips, sampling_rate=RATE_HZ, return_tensors="pt", padding="max_length", return_attention_mask=True
         )
         return {"input_features": given.input_features, "feature_attention_mask": given.attention_mask}
+
+
+def _greedy(module: Any, num_new: int, **given: Tensor) -> Tensor:
+    made: Tensor = module.generate(
+        **given, do_sample=False, min_new_tokens=num_new, max_new_tokens=num_new, pad_token_id=0
+    )
+    return made
 
 
 def _mask(lengths: Sequence[int], device: Any) -> Tensor:

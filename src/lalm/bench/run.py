@@ -131,10 +131,11 @@ def _spread(seconds: Sequence[float]) -> dict[str, float]:
 
 
 def _weights_apart(folder: Path) -> float:
-    import torch
+    from safetensors.torch import load_file
 
-    left, right = (torch.load(folder / f"equal-{side}.pt", weights_only=True) for side in SIDES)
-    return max(float((a - b).abs().max()) for a, b in zip(left, right, strict=True))
+    left, right = (load_file(folder / f"equal-{side}.safetensors") for side in SIDES)
+    assert left.keys() == right.keys()
+    return max(float((left[name] - right[name]).abs().max()) for name in left)
 
 
 def _processor() -> str:

@@ -8,11 +8,13 @@ import resource
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 
 from lalm import plugins
 from lalm.bench import flops
@@ -27,6 +29,63 @@ from lalm.train.setup import attach
 from lalm.train.steps import plan_steps
 
 LEARNING_RATE = 1e-3
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What both sides are given: a model with adapters, rows, and how to train; `folder` is for what is written."""
+
+    side: str
+    model: Any
+    trainable: Sequence[str]
+    identity: Any
+    cfg: TrainSection
+    rows: Sequence[Example]
+    scenario: Scenario
+    folder: Path
+
+    def fit(self, stage: Stage, rows: Sequence[Example], cfg: TrainSection, name: str) -> RunDir:
+        """Train as `lalm train` does, in a new folder."""
+        path = self.folder / name
+        shutil.rmtree(path, ignore_errors=True)
+        path.mkdir()
+        pools, run = {"speech": rows}, RunDir(path)
+        fit(
+            self.model,
+            self.trainable,
+            [stage],
+            pools,
+            cfg,
+            run,
+            identity=self.identity,
+            store=_Forgetful(),
+            quiet=True,
+        )
+        return run
+
+    def plain(self, as_lalm_hears: bool = False) -> PlainComposed | PlainNative:
+        """The plain reference on the same weights."""
+        side = PlainComposed if hasattr(self.model.module, "llm") else PlainNative
+        return side(self.model, as_lalm_hears)
+
+    def plain_steps(self, batches: Iterable[Sequence[Example]], as_lalm_hears: bool = False) -> Iterator[float]:
+        """An optimizer step a batch, as a plain loop takes them; its losses."""
+        plain = self.plain(as_lalm_hears)
+        optimizer = torch.optim.AdamW(self.trained(), lr=LEARNING_RATE, weight_decay=0.0)
+        self.model.module.train()
+        for examples in batches:
+            with torch.autocast("cpu", torch.bfloat16, enabled=bool(self.cfg.bf16)):
+                loss, _ = plain.loss(examples)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], self.cfg.max_grad_norm)
+            optimizer.step()
+            optimizer.zero_grad()
+            yield float(loss)
+
+    def trained(self) -> list[torch.nn.Parameter]:
+        """The weights that are trained."""
+        parameters = dict(self.model.module.named_parameters())
+        return [parameters[name] for name in self.trainable]
 
 
 class _Forgetful:
@@ -52,8 +111,8 @@ def main(file: Path) -> None:
     ready_s = time.monotonic() - begun
     rows = material(folder, scenario, lambda text: len(model.tokenizer(text, add_special_tokens=False)["input_ids"]))
     found: dict[str, Any] = {"ready_s": ready_s, "load_mb": _peak_mb()}
-    work = {"train": _train, "equal": _equal, "answer": _answer}[asked["mode"]]
-    found |= work(asked["side"], model, trainable, identity, recipe.train, rows, scenario, folder, asked["bf16"])
+    measure = {"train": _train, "equal": _equal, "answer": _answer}[asked["mode"]]
+    found |= measure(_Work(asked["side"], model, trainable, identity, recipe.train, rows, scenario, folder))
     found |= {"peak_mb": _peak_mb(), "flops": _flops(model, rows, scenario, asked["mode"])}
     print(json.dumps(found))
 
@@ -85,120 +144,54 @@ def _load(scenario: Scenario) -> Any:
     return middle_qwen2_audio()
 
 
-def _train(
-    side: str,
-    model: Any,
-    trainable: Sequence[str],
-    identity: Any,
-    cfg: TrainSection,
-    rows: Sequence[Example],
-    scenario: Scenario,
-    folder: Path,
-    bf16: bool,
-) -> dict[str, Any]:
+def _train(work: _Work) -> dict[str, Any]:
     """Seconds of two epochs over the rows: in the first one nothing has been heard yet."""
-    seconds = []
-    if side == "lalm":
-        stage = [Stage("speech", {"speech": 1.0}, epochs=1, warmup_ratio=0.0)]
-        for epoch in range(2):
-            begun = time.monotonic()
-            run = _run_folder(folder / f"run-{epoch}")
-            fit(model, trainable, stage, {"speech": rows}, cfg, run, identity=identity, store=_Forgetful(), quiet=True)
-            seconds.append(time.monotonic() - begun)
-        return {"epoch_s": seconds}
-    plain = _plain(model)
-    optimizer = _optimizer(model, trainable)
-    model.module.train()
-    for _ in range(2):
+    size, seconds = work.scenario.batch_size, []
+    batches = [work.rows[start : start + size] for start in range(0, len(work.rows), size)]
+    steps = work.plain_steps(batches * 2)
+    for epoch in range(2):
         begun = time.monotonic()
-        for start in range(0, len(rows), scenario.batch_size):
-            _plain_step(plain, rows[start : start + scenario.batch_size], optimizer, bf16)
+        if work.side == "lalm":
+            work.fit(Stage("speech", {"speech": 1.0}, epochs=1, warmup_ratio=0.0), work.rows, work.cfg, f"run-{epoch}")
+        else:
+            for _ in batches:
+                next(steps)
         seconds.append(time.monotonic() - begun)
     return {"epoch_s": seconds}
 
 
-def _equal(
-    side: str,
-    model: Any,
-    trainable: Sequence[str],
-    identity: Any,
-    cfg: TrainSection,
-    rows: Sequence[Example],
-    scenario: Scenario,
-    folder: Path,
-    bf16: bool,
-) -> dict[str, Any]:
-    """Losses of twenty steps on the same rows in the same order, and the trained weights."""
-    small = rows[: 2 * min(scenario.batch_size, 4)]
-    cfg = cfg.model_copy(update={"per_device_train_batch_size": len(small) // 2})
-    stage = [Stage("speech", {"speech": 1.0}, epochs=10, warmup_ratio=0.0)]
-    steps = plan_steps(model, stage, {"speech": small}, cfg)
-    if side == "lalm":
-        run = _run_folder(folder / "equal")
-        fit(model, trainable, stage, {"speech": small}, cfg, run, identity=identity, store=_Forgetful(), quiet=True)
+def _equal(work: _Work) -> dict[str, Any]:
+    """Losses of twenty steps on the same rows in the same order; the trained weights go to a file."""
+    small = work.rows[: 2 * min(work.scenario.batch_size, 4)]
+    cfg = work.cfg.model_copy(update={"per_device_train_batch_size": len(small) // 2})
+    stage = Stage("speech", {"speech": 1.0}, epochs=10, warmup_ratio=0.0)
+    if work.side == "lalm":
+        run = work.fit(stage, small, cfg, "equal")
         losses = [json.loads(line)["loss"] for line in run.log.read_text().splitlines() if '"loss"' in line]
     else:
-        plain = _plain(model, as_lalm_hears=True)
-        optimizer = _optimizer(model, trainable)
-        model.module.train()
-        chosen = [[small[index] for micro in step.micro_batches for _, index in micro] for step in steps]
-        losses = [_plain_step(plain, examples, optimizer, bf16) for examples in chosen]
-    parameters = dict(model.module.named_parameters())
-    torch.save([parameters[name].detach() for name in trainable], folder / f"equal-{side}.pt")
+        steps = plan_steps(work.model, [stage], {"speech": small}, cfg)
+        batches = [[small[index] for micro in step.micro_batches for _, index in micro] for step in steps]
+        losses = list(work.plain_steps(batches, as_lalm_hears=True))
+    weights = {name: one.detach() for name, one in zip(work.trainable, work.trained(), strict=True)}
+    save_file(weights, work.folder / f"equal-{work.side}.safetensors")
     return {"losses": losses}
 
 
-def _answer(
-    side: str,
-    model: Any,
-    trainable: Sequence[str],
-    identity: Any,
-    cfg: TrainSection,
-    rows: Sequence[Example],
-    scenario: Scenario,
-    folder: Path,
-    bf16: bool,
-) -> dict[str, Any]:
+def _answer(work: _Work) -> dict[str, Any]:
     """Seconds of answering a batch with answers of the scenario's length: recordings not heard before, and heard before."""
-    model.module.eval()
-    _never_end(model)
-    chosen = rows[: scenario.batch_size]
-    seconds, answers = [], []
-    plain = _plain(model)
+    work.model.module.eval()
+    _never_end(work.model)
+    rows, num_new, seconds = work.rows[: work.scenario.batch_size], work.scenario.answer_tokens, []
+    plain = work.plain()
     for _ in range(2):
         begun = time.monotonic()
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            if side == "lalm":
-                answers = model.generate(chosen, scenario.answer_tokens, num_beams=1)
+        with torch.autocast("cpu", torch.bfloat16, enabled=bool(work.cfg.bf16)):
+            if work.side == "lalm":
+                work.model.generate(rows, num_new, num_beams=1)
             else:
-                answers = plain.generate(chosen, scenario.answer_tokens)
+                plain.generate(rows, num_new)
         seconds.append(time.monotonic() - begun)
-    return {"answer_s": seconds, "num_answers": len(answers)}
-
-
-def _run_folder(path: Path) -> RunDir:
-    shutil.rmtree(path, ignore_errors=True)
-    path.mkdir()
-    return RunDir(path)
-
-
-def _plain(model: Any, as_lalm_hears: bool = False) -> PlainComposed | PlainNative:
-    return (PlainComposed if hasattr(model.module, "llm") else PlainNative)(model, as_lalm_hears)
-
-
-def _optimizer(model: Any, trainable: Sequence[str]) -> torch.optim.Optimizer:
-    parameters = dict(model.module.named_parameters())
-    return torch.optim.AdamW([parameters[name] for name in trainable], lr=LEARNING_RATE, weight_decay=0.0)
-
-
-def _plain_step(plain: Any, examples: Sequence[Example], optimizer: torch.optim.Optimizer, bf16: bool) -> float:
-    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-        loss, _ = plain.loss(examples)
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], 1.0)
-    optimizer.step()
-    optimizer.zero_grad()
-    return float(loss)
+    return {"answer_s": seconds}
 
 
 def _peak_mb() -> float:

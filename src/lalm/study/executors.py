@@ -82,9 +82,9 @@ class LocalExecutor:
 
 
 class RayExecutor:
-    """A task a run, on the cluster that Ray finds (RAY_ADDRESS, or one that runs here), else on one of this machine alone.
+    """A task a run, on a cluster that runs: that of RAY_ADDRESS, or the one of this machine.
 
-    A task takes as many cores as a run has threads, and a GPU where the cluster has any. A task whose process or machine
+    None is begun here, since a cluster listens on all of a machine's addresses and runs what it is sent. A task takes as many cores as a run has threads, and a GPU where the cluster has any. A task whose process or machine
     is lost is started again elsewhere, at most `RETRIES` times.
     """
 
@@ -93,14 +93,15 @@ class RayExecutor:
             import ray
         except ImportError:
             raise MissingExtraError("ray", "--executor ray", "pip install 'lalm[ray]'") from None
-        self._ray, self._mine = ray, not ray.is_initialized()
-        if self._mine:
+        self._ray, self._joined = ray, not ray.is_initialized()
+        if self._joined:
             try:
-                ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-            except ConnectionError as error:
-                raise UserError(f"--executor ray: the cluster cannot be reached ({error}).") from None
-            except ValueError:  # of a cluster that runs already no setting may be asked for
-                ray.init(log_to_driver=False, logging_level=logging.ERROR)
+                ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR)
+            except (ConnectionError, RuntimeError) as error:
+                raise UserError(
+                    f"--executor ray: no cluster can be reached ({' '.join(str(error).split())}) Start one (ray start --head), "
+                    "name one in RAY_ADDRESS, or use --executor local on this machine alone."
+                ) from None
         there = ray.cluster_resources()
         gpus = int(there.get("GPU", 0))
         self.workers = gpus or max(1, int(there.get("CPU", 1)) // threads)
@@ -127,8 +128,8 @@ class RayExecutor:
             self._ray.cancel(run, force=True)
 
     def close(self) -> None:
-        """Leave the cluster; one that was begun for this study ends."""
-        if self._mine:
+        """Leave the cluster."""
+        if self._joined:
             self._ray.shutdown()
 
 

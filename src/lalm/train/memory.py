@@ -71,11 +71,16 @@ def portions(
 ) -> Portions:
     """As many of the longest rows at once as `train.max_memory_gb` has room for, at most a micro-batch.
 
-    Raises ConfigError if there is no room for one row.
+    Raises ConfigError if there is no room for one row, or for processes that must all take the same turns.
     """
     size = cfg.per_device_train_batch_size
     if cfg.max_memory_gb is None or not examples:
         return Portions(size, team)
+    if team.strategy not in ("none", "ddp"):  # portions of a short micro-batch are fewer, and the others would wait
+        raise ConfigError(
+            "train.max_memory_gb: with FSDP2 and ZeRO all processes take the same turns, so micro-batches are not cut there. "
+            "Leave it out, or lower train.per_device_train_batch_size."
+        )
     give_back_what_is_freed()
     longest = sorted(examples, key=model.num_tokens, reverse=True)[:2]
     one = step_bytes(model, longest[:1], bf16)
