@@ -1,8 +1,9 @@
 """Greedy decoding of rows that begin alike: the prefix's keys and values are stored once, not once a row.
 
-Copied to every row and appended to at every token, keys and values were most of the memory traffic of an answer. Here
-the rows look at one copy of the prefix's with a single matrix product a head, and their own stand in a buffer of full
-length from the start. Models that `_stack` does not know decode with the cache of `transformers`.
+Copied to every row and appended to at every token, keys and values of a long prompt are much to move and to hold. Here
+the rows look at one copy of the prefix's with a single matrix product a head, and their own stand in a buffer
+that doubles when it is full. 32 answers of 40 tokens take a fifth less time after a prompt of 600 tokens, a tenth after one of
+200 (SmolLM2-135M, two cores, LOG.md). Models that `_stack` does not know decode with the cache of `transformers`.
 """
 
 from __future__ import annotations
