@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 Source = Literal["recorded", "synthetic", "text"]
 Status = Literal["ok", "repaired", "failed"]
+Role = Literal["narrator", "user", "assistant"]
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,37 @@ class Frame:
 
 
 @dataclass(frozen=True)
+class Turn:
+    """One piece of a passage or a dialogue: who speaks, and what is said, in writing, as a recording, or both.
+
+    `narrator` reads what is known, `user` asks, `assistant` replies. `duration_s` in seconds.
+    """
+
+    role: Role
+    text: str | None = None
+    audio: Path | None = None
+    duration_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Clarification:
+    """What there is to ask back about an ambiguous request, and what the user may reply.
+
+    `replies` holds the user's words, perhaps with a recording, each with the answers that are right then.
+    """
+
+    question: str
+    replies: tuple[tuple[Turn, tuple[str, ...]], ...]
+
+
+@dataclass(frozen=True)
 class Utterance:
-    """One row of a manifest: text, speech, or both, with its label. `duration_s` in seconds."""
+    """One row of a manifest: text, speech, or both, with its label. `duration_s` in seconds.
+
+    Rows of spoken questions and dialogues have `turns` (a passage, a conversation so far, the last request) in place of
+    `text` and `audio`; `context` is what stands written beside them and `question` a written question about them.
+    `answers` are all right. `clarification` is None where the request is not ambiguous.
+    """
 
     id: str
     text: str | None = None
@@ -50,6 +80,16 @@ class Utterance:
     split: Literal["train", "dev", "test"] | None = None
     source: Source = "text"
     meta: Mapping[str, Any] = field(default_factory=dict)
+    context: str | None = None
+    question: str | None = None
+    turns: tuple[Turn, ...] = ()
+    answers: tuple[str, ...] = ()
+    clarification: Clarification | None = None
+
+    @property
+    def recordings(self) -> tuple[Path, ...]:
+        """The recordings of the row, in the order in which they are heard."""
+        return _recordings(self.audio, self.turns)
 
 
 @dataclass(frozen=True)
@@ -67,7 +107,10 @@ NOTHING = Known()
 class Example:
     """One thing to learn or to answer: an instruction, an input that is written or spoken, and the answer.
 
-    `audio` wins over `text`: an example with audio is a speech row even if its transcript is known.
+    `audio` wins over `text`: an example with audio is a speech row even if its transcript is known. Where there are
+    `turns`, they are the input, piece by piece, and the same holds for each of them; `text` and `audio` are None then.
+    `answers` are all the answers that are right (none: `frame` is what counts) and `ambiguous` says whether asking back
+    is right (None: the question does not arise).
     """
 
     id: str
@@ -78,11 +121,19 @@ class Example:
     task: str = "slu"
     language: str = "en"
     frame: Frame = field(default_factory=lambda: Frame(None))
+    turns: tuple[Turn, ...] = ()
+    answers: tuple[str, ...] = ()
+    ambiguous: bool | None = None
+
+    @property
+    def recordings(self) -> tuple[Path, ...]:
+        """The recordings of the input, in the order in which they are heard."""
+        return _recordings(self.audio, self.turns)
 
     @property
     def modality(self) -> Literal["speech", "text"]:
-        """`speech` if the input is audio, else `text`."""
-        return "speech" if self.audio is not None else "text"
+        """`speech` if anything of the input is audio, else `text`."""
+        return "speech" if self.recordings else "text"
 
 
 @dataclass(frozen=True)
@@ -128,10 +179,18 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Reading:
-    """One side of a comparison: a frame (None: the answer could not be parsed) and the words (None: not known)."""
+    """One side of a comparison: a frame (None: the answer could not be parsed) and the words (None: not known).
+
+    `answers` are on the side of the reference all right answers of a question, on the other the one that was given;
+    `asks` says whether the request is to be, or was, answered by asking back (None: the question does not arise).
+    `language` is that of the row, for metrics whose units depend on it.
+    """
 
     frame: Frame | None
     text: str | None = None
+    answers: tuple[str, ...] = ()
+    asks: bool | None = None
+    language: str = "en"
 
 
 @dataclass(frozen=True)
@@ -142,3 +201,8 @@ class Score:
     low: float | None
     high: float | None
     n: int
+
+
+def _recordings(audio: Path | None, turns: tuple[Turn, ...]) -> tuple[Path, ...]:
+    heard = (audio, *(turn.audio for turn in turns))
+    return tuple(path for path in heard if path is not None)
