@@ -29,6 +29,14 @@ def parse_answer(raw: str) -> tuple[Frame | None, Status]:
     return (repaired, "repaired") if repaired is not None else (None, "failed")
 
 
+def asks_back(raw: str) -> bool:
+    """Whether an answer in words asks back: it ends with a question mark, quotes and brackets behind it aside.
+
+    So do the annotated clarifications of Abg-CoQA and its like. Other scripts' question marks count as well.
+    """
+    return raw.rstrip(" \t\r\n\"'\u201d\u2019\u00bb)]*_").endswith(("?", "\uff1f", "\u061f"))
+
+
 def _json(text: str) -> Any:
     """The value of JSON text; None if it is none, names a key twice, or holds halves of characters."""
     try:

@@ -16,7 +16,7 @@ from lalm.cores import format_s
 from lalm.data.grammar import Grammar, asked_grammar, read_seen
 from lalm.errors import UserError, nearest
 from lalm.evaluate.parse import parse_answer
-from lalm.records import Example, Frame, Utterance
+from lalm.records import Example, Frame, Status, Turn, Utterance
 from lalm.rundir import RunDir, write_jsonl
 
 if TYPE_CHECKING:
@@ -59,8 +59,9 @@ def predict_rows(
 
 
 def prediction_row(example: Example, raw: str, latency_s: float) -> dict[str, Any]:
-    """The row of one answer."""
-    frame, status = parse_answer(raw)
+    """The row of one answer. Answers of questions are words and not read as frames: whatever is not empty is `ok`."""
+    question = bool(example.answers) or example.ambiguous is not None
+    frame, status = _words_read(raw) if question else parse_answer(raw)
     row: dict[str, Any] = {
         "id": example.id,
         "gold": example.frame.to_json(),
@@ -69,11 +70,28 @@ def prediction_row(example: Example, raw: str, latency_s: float) -> dict[str, An
         "status": status,
         "latency_s": round(latency_s, 4),
     }
+    if question:
+        row["answers"] = list(example.answers)
+    if example.ambiguous is not None:
+        row["ambiguous"] = example.ambiguous
+    if example.language != "en":
+        row["language"] = example.language
     if example.audio is not None:
         row["audio"] = os.path.abspath(example.audio)  # a predictions file may lie anywhere
     if example.text is not None:
         row["text"] = example.text
+    if example.turns:
+        row["turns"] = [_turn(turn) for turn in example.turns]
     return row
+
+
+def _words_read(raw: str) -> tuple[Frame | None, Status]:
+    return (Frame(None), "ok") if raw.strip() else (None, "failed")
+
+
+def _turn(turn: Turn) -> dict[str, Any]:
+    audio = None if turn.audio is None else os.path.abspath(turn.audio)
+    return {"role": turn.role, "text": turn.text, "audio": audio}
 
 
 def load_run(run_folder: Path) -> tuple[Recipe, Model]:

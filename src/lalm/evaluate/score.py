@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, get_args
@@ -13,6 +14,7 @@ from lalm import plugins
 from lalm.data.manifest import json_lines
 from lalm.errors import DataError, nearest
 from lalm.evaluate import stats
+from lalm.evaluate.parse import asks_back
 from lalm.records import Frame, Reading, Status
 from lalm.rundir import write_json
 
@@ -63,11 +65,15 @@ def count_array(rows: Iterable[Mapping[str, Any]], metric: ModuleType) -> np.nda
 
 
 def readings(row: Mapping[str, Any]) -> tuple[Reading, Reading]:
-    """Reference and hypothesis of a predictions row."""
-    answer = row["prediction"]
+    """Reference and hypothesis of a predictions row; a row with `answers` was a question, and its raw answer is one."""
+    answer, language = row["prediction"], row.get("language", "en")
+    right = Reading(Frame.from_json(row["gold"]), row.get("text"), language=language)
+    given = Reading(Frame.from_json(answer) if answer is not None else None, row.get("heard"), language=language)
+    if "answers" not in row:
+        return right, given
     return (
-        Reading(Frame.from_json(row["gold"]), row.get("text")),
-        Reading(Frame.from_json(answer) if answer is not None else None, row.get("heard")),
+        replace(right, answers=tuple(row["answers"]), asks=row.get("ambiguous")),
+        replace(given, answers=(row["raw"],), asks=asks_back(row["raw"])),
     )
 
 
@@ -112,6 +118,22 @@ def _problem(row: Any) -> str | None:
     for field in ("text", "heard"):
         if not isinstance(row.get(field), str | None):
             return f"field '{field}' is {row[field]!r}, a string or null is needed"
+    if not isinstance(row.get("language", "en"), str):
+        return f"field 'language' is {row['language']!r}, a string is needed"
+    return _question_problem(row)
+
+
+def _question_problem(row: Mapping[str, Any]) -> str | None:
+    """What is wrong with a row as an answered question; nothing if it is none."""
+    if "answers" not in row:
+        return "field 'ambiguous' stands there without 'answers'" if "ambiguous" in row else None
+    answers = row["answers"]
+    if not isinstance(answers, list) or not all(isinstance(answer, str) for answer in answers):
+        return f"field 'answers' is {answers!r:.60}, a list of strings is needed"
+    if not isinstance(row.get("raw"), str):
+        return f"field 'raw' is {row.get('raw')!r:.60}, a string is needed where there are 'answers'"
+    if not isinstance(row.get("ambiguous"), bool | None):
+        return f"field 'ambiguous' is {row['ambiguous']!r:.60}, true, false or null is needed"
     return None
 
 

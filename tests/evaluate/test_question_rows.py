@@ -1,0 +1,98 @@
+"""Predictions rows of questions: the words are the answer, asking back is seen, and every bad row is named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lalm.errors import DataError
+from lalm.evaluate.parse import asks_back
+from lalm.evaluate.predict import prediction_row
+from lalm.evaluate.score import read_predictions, readings
+from lalm.records import Example, Frame, Reading, Turn
+
+TURNS = (Turn("narrator", "Mia has two cats.", Path("/sounds/n.flac"), 2.0), Turn("user", "What is it called?"))
+QUESTION = Example("q", "Answer.", "Tom", turns=TURNS, answers=("Tom", "tom"), ambiguous=True, language="fr")
+
+
+def test_what_a_question_was_answered_with_is_read_as_words():
+    row = prediction_row(QUESTION, "Which cat do you mean?", 0.1)
+    assert (row["status"], row["prediction"], row["answers"], row["ambiguous"]) == (
+        "ok",
+        {"intent": None, "slots": []},
+        ["Tom", "tom"],
+        True,
+    )
+    assert row["turns"] == [
+        {"role": "narrator", "text": "Mia has two cats.", "audio": "/sounds/n.flac"},
+        {"role": "user", "text": "What is it called?", "audio": None},
+    ]
+    reference, hypothesis = readings(row)
+    assert reference == Reading(Frame(None), None, ("Tom", "tom"), True, "fr")
+    assert hypothesis == Reading(Frame(None), None, ("Which cat do you mean?",), True, "fr")
+
+
+def test_an_answer_of_nothing_failed_and_an_answer_of_json_is_still_words():
+    assert (prediction_row(QUESTION, " ", 0.1)["status"], prediction_row(QUESTION, " ", 0.1)["prediction"]) == (
+        "failed",
+        None,
+    )
+    assert readings(prediction_row(QUESTION, "", 0.1))[1].frame is None
+    row = prediction_row(QUESTION, '{"intent": "on", "slots": []}', 0.1)
+    assert row["prediction"] == {"intent": None, "slots": []}
+
+
+def test_rows_of_frames_are_what_they_were():
+    row = prediction_row(
+        Example("a", "Extract.", "", text="on", frame=Frame("on")), '{"intent": "on", "slots": []}', 0.1
+    )
+    assert set(row) == {"id", "gold", "prediction", "raw", "status", "latency_s", "text"}
+    assert readings(row) == (Reading(Frame("on"), "on"), Reading(Frame("on"), None))
+    # asked about ambiguity alone, with no answer that is right: still a question
+    assert prediction_row(Example("b", "", "", ambiguous=True), "Which?", 0.1)["answers"] == []
+
+
+@pytest.mark.parametrize(
+    ("raw", "asks"),
+    [("Which cat?", True), ('"Which cat?" ', True), ("哪只猫？", True), ("Tom. Or is it Kit?", True)]
+    + [("Tom?!", False), ("Which? Tom.", False), ("", False)],
+)
+def test_asking_back_ends_with_a_question_mark(raw, asks):
+    assert asks_back(raw) is asks
+
+
+GOOD = {
+    "id": "q",
+    "gold": {"intent": None},
+    "prediction": {"intent": None},
+    "status": "ok",
+    "raw": "Tom",
+    "answers": [],
+}
+BAD = {
+    "answers of another type": ({"answers": "Tom"}, "field 'answers' is 'Tom', a list of strings is needed"),
+    "an answer of another type": ({"answers": ["Tom", 3]}, "field 'answers' is ['Tom', 3], a list of strings"),
+    "ambiguous in words": ({"ambiguous": "yes"}, "field 'ambiguous' is 'yes', true, false or null"),
+    "no words": ({"raw": None}, "field 'raw' is None, a string is needed"),
+    "language of another type": ({"language": 3}, "field 'language' is 3, a string is needed"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_a_bad_row_of_a_question_is_named(tmp_path, kind):
+    change, reason = BAD[kind]
+    path = tmp_path / "p.jsonl"
+    path.write_text(json.dumps({**GOOD, "id": "first"}) + "\n" + json.dumps({**GOOD, **change}), encoding="utf-8")
+    with pytest.raises(DataError) as error:
+        read_predictions(path)
+    assert error.value.problems[0].startswith(f"{path}, line 2: {reason}")
+
+
+def test_ambiguous_without_answers_is_no_question(tmp_path):
+    path = tmp_path / "p.jsonl"
+    row = {key: value for key, value in GOOD.items() if key != "answers"}
+    path.write_text(json.dumps({**row, "ambiguous": True}), encoding="utf-8")
+    with pytest.raises(DataError, match="stands there without 'answers'"):
+        read_predictions(path)
