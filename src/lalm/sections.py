@@ -102,6 +102,14 @@ class AugmentSection(Section):
     tera: TeraSection | None = Field(None, description="TERA's alterations of the features of copies (none: none)")
 
 
+class JoinSection(Section):
+    """New sentences made of the written rows: values of slots put where other rows have them (`data/joining.py`)."""
+
+    copies: int = Field(1, ge=1, le=20, description="new sentences of each row, at most")
+    max_inserted: int = Field(2, ge=1, le=10, description="slots added to a sentence, at most")
+    seed: int = Field(0, description="seed of what is added where, with the row's id")
+
+
 class DataSection(Section):
     """Which rows."""
 
@@ -118,6 +126,7 @@ class DataSection(Section):
     num_text: PositiveInt | None = Field(None, description="text rows used, drawn at random (none: all)")
     num_test: PositiveInt | None = Field(None, description="test rows used, drawn at random (none: all)")
     synthetic: Path | None = Field(None, description="manifest of synthetic speech of the training text, if any")
+    join_text: JoinSection | None = Field(None, description="sentences joined of the written rows (none: none)")
     augment: AugmentSection | None = Field(None, description="changed copies of the training recordings (none: none)")
     allow_outside_paths: bool = Field(False, description="let audio paths leave the corpus folder")
 

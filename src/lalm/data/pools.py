@@ -11,6 +11,7 @@ from lalm import plugins
 from lalm.config import DataSection
 from lalm.data import audio, budget
 from lalm.data.choosing import by_selector
+from lalm.data.joining import joined
 from lalm.data.manifest import read_manifest
 from lalm.errors import DataError, many
 from lalm.records import Utterance
@@ -59,6 +60,8 @@ def load_pools(data: DataSection) -> LoadedPools:
         seed=data.budget_seed,
         choose=choose,
     )
+    if data.join_text is not None:
+        text = [*text, *joined(text, data.join_text)]
     synthetic = []
     if data.synthetic is not None:
         rows = read_manifest(data.synthetic, allow_outside=data.allow_outside_paths)
