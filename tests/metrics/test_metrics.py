@@ -160,7 +160,10 @@ def test_an_answer_that_cannot_be_parsed_is_wrong(name: str):
 def test_reduce_works_on_one_sum_and_on_many(name: str):
     """Intervals hand in [resamples, num_counts]: the same values as one by one."""
     metric = plugins.load("metrics", name)
-    reference = Reading(frame("a", ("b", "c d")), "one two")
-    rows = [metric.count(reference, Reading(answer, "one too")) for answer in (frame("a", ("b", "c")), frame("x"))]
+    reference = Reading(frame("a", ("b", "c d")), "one two", ("one two",), asks=False)
+    rows = [
+        metric.count(reference, Reading(answer, "one too", ("one",), asks))
+        for answer, asks in ((frame("a", ("b", "c")), False), (frame("x"), True))
+    ]
     many = np.array(rows, dtype=float)
-    assert np.allclose(metric.reduce(many), [float(metric.reduce(row)) for row in many])
+    assert np.allclose(metric.reduce(many), [float(metric.reduce(row)) for row in many], equal_nan=True)
