@@ -40,7 +40,7 @@ check: $(DEV)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 # Without the ensurepip module (some Linux distributions) the pip that is there installs one into .venv.
 $(BIN)/pip:
