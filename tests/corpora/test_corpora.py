@@ -22,6 +22,7 @@ OPTIONS = {
     "slurp": {"audio": "audio"},
     "minds14": {"test_size": 2, "check_counts": False},
     **{name: {"check_counts": False} for name in ("massive", "speech_massive", "italic", "fluent_speech_commands")},
+    "spoken_squad": {"check_counts": False},
 }
 TEXT_ONLY = {"massive"}  # corpora without recordings
 
@@ -43,23 +44,36 @@ def tiny(name, folder):
 def test_a_tiny_corpus_is_read_and_keeps_the_contract(name, tmp_path):
     module, cfg = tiny(name, tmp_path)
     rows = {split: list(module.read(tmp_path, split, cfg)) for split in ("train", "dev", "test")}
-    assert any(row.text for row in rows["train"])
-    assert any(row.audio for row in rows["train"]) == (name not in TEXT_ONLY)
+    assert any(row.text or all(turn.text for turn in row.turns) for row in rows["train"])
+    assert any(row.recordings for row in rows["train"]) == (name not in TEXT_ONLY)
     assert rows["test"]
     for split, part in rows.items():
         assert len({row.id for row in part}) == len(part)
         for row in part:
             assert row.split in (split, None)
-            assert row.text or row.audio
-            assert row.frame.intent
-            assert (row.source == "text") == (row.audio is None)
-            if row.audio is not None:
-                assert row.audio.is_relative_to(tmp_path)
-                assert row.duration_s == pytest.approx(audio.info(row.audio).duration_s, abs=0.01)
+            assert (row.source == "text") == (not row.recordings)
+            if row.turns:
+                assert_asks_something(row)
+            else:
+                assert row.text or row.audio
+                assert row.frame.intent
+            for sound in (row, *row.turns):
+                if sound.audio is not None:
+                    assert sound.audio.is_relative_to(tmp_path)
+                    assert sound.duration_s == pytest.approx(audio.info(sound.audio).duration_s, abs=0.01)
     speakers = [{row.speaker for row in rows[split] if row.speaker} for split in ("train", "test")]
     assert not speakers[0] & speakers[1]
-    test_files = {row.audio for row in rows["test"]}
-    assert not test_files & {row.audio for row in rows["train"] if row.audio}
+    train_files, test_files = ({path for row in rows[split] for path in row.recordings} for split in ("train", "test"))
+    assert not test_files & train_files
+
+
+def assert_asks_something(row):
+    """A question or dialogue: pieces in writing or recorded, a request at the end, and what is right."""
+    assert row.text is None
+    assert row.audio is None
+    assert all(turn.text or turn.audio for turn in row.turns)
+    assert row.question or row.turns[-1].role == "user"
+    assert row.answers or row.clarification
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -85,7 +99,8 @@ def test_a_tiny_corpus_makes_pools(name, tmp_path):
     assert pools.text
     assert bool(pools.speech) == (name not in TEXT_ONLY)
     assert pools.test
-    assert len({(row.text, row.frame) for row in pools.text}) == len(pools.text)
+    written = [(row.text, row.frame, row.turns, row.question) for row in pools.text]
+    assert len(set(written)) == len(written)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -105,9 +120,9 @@ def test_a_folder_without_the_corpus_is_refused(name, tmp_path):
 @pytest.mark.parametrize("name", sorted(set(NAMES) - TEXT_ONLY))
 def test_a_recording_that_is_empty_is_named(name, tmp_path):
     module, cfg = tiny(name, tmp_path)
-    row = next(row for row in module.read(tmp_path, "test", cfg) if row.audio)
-    row.audio.write_bytes(b"")
+    path = next(row.recordings[0] for row in module.read(tmp_path, "test", cfg) if row.recordings)
+    path.write_bytes(b"")
     section = DataSection.model_validate({"corpus": {"name": name, **OPTIONS.get(name, {})}, "root": tmp_path})
     with pytest.raises(DataError) as error:
         check_recordings(load_pools(section))
-    assert f"{row.audio}: is empty" in str(error.value)
+    assert f"{path}: is empty" in str(error.value)
