@@ -20,9 +20,11 @@ from torch import Tensor, nn
 from lalm.backbones._family import SAMPLE_RATE_HZ, Family
 from lalm.backbones._frames import alter
 from lalm.backbones._grammar import Guide
+from lalm.backbones._native_cache import HEARD, Heard
 from lalm.backbones._native_rows import IGNORE, Batch, Prompts, Row, collate
 from lalm.backbones._row_cache import RowCache
 from lalm.data import audio
+from lalm.data.cache import PreparedCache
 from lalm.data.grammar import Grammar
 from lalm.data.spec_augment import changes_of
 from lalm.errors import ConfigError, DataError
@@ -49,6 +51,7 @@ class NativeModel:
         *,
         identity: Mapping[str, Any],
         max_audio_s: float | None = None,
+        cache: PreparedCache | None = None,
     ) -> None:
         self.family, self.module, self.processor = family, module.eval(), processor
         self.tokenizer = processor.tokenizer
@@ -72,6 +75,9 @@ class NativeModel:
         self._positions: int = module.config.get_text_config().max_position_embeddings
         self._rows = RowCache(self._make_row)
         self._cut: set[Path] = set()
+        hearing = [module.get_submodule(name) for name in (family.audio_encoder, *family.connector)]
+        settings = (family.name, hearing[0].config.to_dict(), processor.feature_extractor.to_dict(), max_audio_s)
+        self._heard = Heard(cache, hearing, settings)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -141,11 +147,29 @@ class NativeModel:
         return samples[: row.num_samples]
 
     def _features(self, examples: Sequence[Example], rows: Sequence[Row]) -> Mapping[str, Tensor]:
-        """What brings the recordings of the rows that have one; features of changed copies are altered as their files say."""
-        clips = [self._clip(example, row) for example, row in zip(examples, rows, strict=True) if row.audio is not None]
+        """What brings the recordings of the rows that have one: what was heard of them if that is kept, else their features."""
+        spoken = {
+            row.audio: (example, row) for example, row in zip(examples, rows, strict=True) if row.audio is not None
+        }
+        if not self._heard.is_kept or not spoken:
+            return self._mel(
+                [(example, row) for example, row in zip(examples, rows, strict=True) if row.audio is not None]
+            )
+
+        def hear(paths: Sequence[Path]) -> list[Tensor]:
+            some = [spoken[path] for path in paths]
+            extractor = self.processor.feature_extractor
+            lengths = [self.family.num_placeholders(extractor, row.num_samples) for _, row in some]
+            return list(self._hear(self._mel(some)).split(lengths))
+
+        return {HEARD: self._heard.vectors([row.audio for row in rows if row.audio is not None], hear)}
+
+    def _mel(self, spoken: Sequence[tuple[Example, Row]]) -> Mapping[str, Tensor]:
+        """Features of the recordings of rows; those of changed copies are altered as their files say."""
+        clips = [self._clip(example, row) for example, row in spoken]
         if not clips:
             return {}
-        changes = [changes_of(row.audio) for row in rows if row.audio is not None]
+        changes = [changes_of(row.audio) for _, row in spoken if row.audio is not None]
         fe = self.processor.feature_extractor
         with torch.autocast("cpu", enabled=False):  # the spectrum is computed in float32, whatever surrounds it
             features = self.family.features(fe, clips)
@@ -183,15 +207,21 @@ class NativeModel:
         chosen = targets != IGNORE
         with self._head_sees(lambda states: states[:, :-1][chosen]):
             logits = self.module(
-                input_ids=batch.input_ids.to(self.device),
                 attention_mask=batch.attention_mask.to(self.device),
                 position_ids=batch.position_ids.to(self.device),
                 use_cache=False,
-                **self._on_device(batch.features),
+                **self._given(batch),
             ).logits
         token_nll = nn.functional.cross_entropy(logits.float(), targets[chosen], reduction="none")
         nll = torch.zeros(len(targets), device=token_nll.device).index_add(0, chosen.nonzero()[:, 0], token_nll)
         return nll, chosen.sum(dim=1)
+
+    def _given(self, batch: Batch) -> dict[str, Tensor]:
+        """Tokens and features as `forward` takes them; where recordings were heard before, embeddings."""
+        ids = batch.input_ids.to(self.device)
+        if HEARD in batch.features:
+            return {"inputs_embeds": self._embed(ids, batch.features)}
+        return {"input_ids": ids, **self._on_device(batch.features)}
 
     @torch.inference_mode()
     def generate(
@@ -235,7 +265,8 @@ class NativeModel:
 
     def _hear(self, features: Mapping[str, Tensor]) -> Tensor:
         """Vectors [total placeholders, width] of the clips, one clip after the other."""
-        return self.family.hear(self.module, self._on_device(features))
+        given = self._on_device(features)
+        return given[HEARD] if HEARD in given else self.family.hear(self.module, given)
 
     def _on_device(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         kind = self.module.dtype

@@ -11,8 +11,10 @@ import torch
 from lalm import plugins
 from lalm.backbones._family import Family, NativeConfig
 from lalm.backbones._native import NativeModel
+from lalm.data.cache import PreparedCache
 from lalm.errors import ModelError
 from lalm.models import parts
+from lalm.models.fetch import lalm_home
 
 TESTED = ("5.23", "5.24")  # releases of transformers that the tests were run with
 _SAMPLE = 2**16  # bytes
@@ -44,10 +46,18 @@ def load_native(family: Family, cfg: NativeConfig, tiny: Tiny) -> NativeModel:
         "max_audio_s": cfg.max_audio_s,
         "licences": {part.source: family.licence if stated == "not stated" and part.source == known else stated},
     }
-    return NativeModel(family, module, processor, identity=identity, max_audio_s=cfg.max_audio_s)
+    return NativeModel(family, module, processor, identity=identity, max_audio_s=cfg.max_audio_s, cache=heard_before())
 
 
-def tiny_native(family: Family, tiny: Tiny, seed: int, max_audio_s: float | None = None) -> NativeModel:
+def heard_before() -> PreparedCache | None:
+    """Where what is heard of recordings is kept; None where `LALM_CACHE_GB` allows nothing."""
+    cache = PreparedCache(lalm_home() / "cache" / "heard")
+    return cache if cache.is_on_disk else None
+
+
+def tiny_native(
+    family: Family, tiny: Tiny, seed: int, max_audio_s: float | None = None, cache: PreparedCache | None = None
+) -> NativeModel:
     """The real classes with small random weights."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -60,7 +70,7 @@ def tiny_native(family: Family, tiny: Tiny, seed: int, max_audio_s: float | None
         "max_audio_s": max_audio_s,
         "licences": {},
     }
-    return NativeModel(family, module, processor, identity=identity, max_audio_s=max_audio_s)
+    return NativeModel(family, module, processor, identity=identity, max_audio_s=max_audio_s, cache=cache)
 
 
 def model_class(family: Family) -> Any:

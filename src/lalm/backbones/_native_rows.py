@@ -41,7 +41,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Batch:
-    """`input_ids` and `labels` [B, L] (labels IGNORE but on answers), `attention_mask` [B, L]; `features` of the clips."""
+    """`input_ids` and `labels` [B, L] (labels IGNORE but on answers), `attention_mask` [B, L].
+
+    `features` are `forward`'s arguments that bring the clips, or what was heard of them before (`_native_cache.HEARD`).
+    """
 
     input_ids: Tensor
     attention_mask: Tensor

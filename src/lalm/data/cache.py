@@ -77,6 +77,11 @@ class PreparedCache:
         self._bytes: int | None = None  # on disk, as far as this process knows
         self._full = False
 
+    @property
+    def is_on_disk(self) -> bool:
+        """Whether entries outlive the process."""
+        return self._folder is not None
+
     def get(self, paths: Sequence[Path], compute: Compute, fingerprint: str) -> list[Arrays]:
         """The arrays of each path; what is not there is computed in batches of `BATCH_SIZE` and kept."""
         keys = [(fingerprint, self._hash(path)) for path in paths]

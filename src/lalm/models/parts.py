@@ -208,8 +208,8 @@ def sampled_hash(start: str, module: torch.nn.Module) -> str:
     digest = hashlib.sha256(start.encode())
     for name, tensor in module.state_dict().items():
         digest.update(name.encode())
-        sample = tensor.detach().float().flatten()[:: max(1, tensor.numel() // 512)]
-        digest.update(sample.contiguous().cpu().numpy().tobytes())
+        sample = tensor.detach().flatten()[:: max(1, tensor.numel() // 512)]
+        digest.update(sample.float().contiguous().cpu().numpy().tobytes())
     return digest.hexdigest()[:12]
 
 
