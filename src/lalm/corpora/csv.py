@@ -22,6 +22,7 @@ from lalm.data.recordings import with_durations
 from lalm.data.slots import slots_from_text
 from lalm.data.table import Table, read_table
 from lalm.errors import ConfigError, DataError, many, nearest
+from lalm.languages import Language, base
 from lalm.plugins import PluginConfig
 from lalm.records import Frame, Slot, Utterance
 from lalm.rundir import write_text
@@ -64,7 +65,7 @@ class Config(PluginConfig):
     slot_separator: str | None = Field(
         None, min_length=1, description="between several values in a slot type's column (none: one value a cell)"
     )
-    language: str = Field("en", description="language code of rows that name none")
+    language: Language = Field("en", description="language code of rows that name none")
     audio_folder: str = Field(".", description="folder that file names start from, relative to the table")
     allow_outside_paths: bool = Field(False, description="let audio paths leave the table's folder")
 
@@ -160,12 +161,17 @@ def _row(
     if name is not None:
         audio, problem = resolve(table.path.parent, str(Path(cfg.audio_folder) / name), cfg.allow_outside_paths)
         problems += [f"column '{columns['audio']}': {problem}"] if problem else []
+    language = cfg.language
+    try:
+        language = base(cell("language") or language)
+    except ValueError as error:
+        problems.append(f"column '{columns['language']}': {error}.")
     row = Utterance(
         id=cell("id") or f"{table.path.stem}-{line}",
         text=words,
         audio=audio,
         frame=Frame(cell("intent"), _slots(cells, columns, cfg, problems)),
-        language=cell("language") or cfg.language,
+        language=language,
         speaker=cell("speaker"),
         duration_s=_duration(cell("duration_s"), columns, problems),
         split=forced or _split(cell("split"), columns, problems),

@@ -23,6 +23,7 @@ from lalm.data.problems import Problems
 from lalm.data.recordings import with_durations
 from lalm.data.table import decode
 from lalm.errors import DataError, nearest
+from lalm.languages import Locale, base
 from lalm.plugins import PluginConfig
 from lalm.records import Frame, Utterance
 from lalm.rundir import write_text
@@ -37,7 +38,7 @@ NUM_ROWS = {
 class Config(PluginConfig):
     """Options of the corpus."""
 
-    language: str = Field("en-US", description="language and country, as the files are called")
+    language: Locale = Field("en-US", description="language and country, as the files are called")
     test_size: PositiveInt = Field(200, description="recordings of the test set; the others are the pool")
     split_seed: int = Field(0, description="seed of the split of the recordings")
     check_counts: bool = Field(True, description=CHECK_COUNTS)
@@ -87,7 +88,7 @@ def _rows(path: Path, folder: Path, cfg: Config) -> list[Utterance]:
             words, english = cells[1].strip() or None, cells[2].strip()
             meta = {"english": english} if english else {}
             frame = Frame(cells[3].strip().lower())
-            language = cfg.language.split("-")[0]
+            language = base(cfg.language)
             rows.append(Utterance(name, words, audio, frame, language, source="recorded", meta=meta))
     except csv.Error as error:
         problems.append(f"{path}, line {reader.line_num}: cannot be split into values ({error}).")

@@ -19,6 +19,7 @@ from pydantic import Field
 from lalm.data.manifest import json_lines, resolve
 from lalm.data.recordings import with_durations
 from lalm.errors import DataError, many
+from lalm.languages import Language
 from lalm.plugins import PluginConfig
 from lalm.records import Frame, Slot, Utterance
 from lalm.rundir import write_jsonl
@@ -37,7 +38,7 @@ class Config(PluginConfig):
     recordings: Literal["headset", "all", "one"] = Field(
         "one", description="which recordings of a sentence: one, all, or headset ones"
     )
-    language: str = Field("en", description="language of the rows (MASSIVE uses the same layout)")
+    language: Language = Field("en", description="language of the rows (MASSIVE uses the same layout)")
 
 
 def read(root: Path, split: str, cfg: Config) -> Iterator[Utterance]:

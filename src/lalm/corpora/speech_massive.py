@@ -19,19 +19,24 @@ from lalm.corpora import massive
 from lalm.corpora._complete import CHECK_COUNTS, check_count, lines_of, text_of
 from lalm.data.manifest import resolve
 from lalm.data.recordings import with_durations
-from lalm.errors import DataError
+from lalm.errors import DataError, nearest
+from lalm.languages import Locale
 from lalm.plugins import PluginConfig
 from lalm.records import Utterance
 from lalm.rundir import write_jsonl
 
 LICENCE = "CC-BY-NC-SA-4.0 (non-commercial)"
 NUM_ROWS = {"train": 11514, "train_115": 115, "validation": 2033, "test": 2974}  # of every language that has the split
+LOCALES = (
+    "ar-SA", "de-DE", "es-ES", "fr-FR", "hu-HU", "ko-KR", "nl-NL", "pl-PL", "pt-PT", "ru-RU", "tr-TR", "vi-VN",
+)  # fmt: skip
+SPOKEN_WHOLE = ("fr-FR", "de-DE")  # whose training sentences were all read aloud
 
 
 class Config(PluginConfig):
     """Options of the corpus."""
 
-    locale: str = Field("fr-FR", description="language and country, as the folder is called")
+    locale: Locale = Field("fr-FR", description="language and country, as the folder is called")
     train: Literal["train", "train_115"] = Field(
         "train_115", description="training recordings: all (fr-FR, de-DE), or the 115 of every language"
     )
@@ -57,6 +62,8 @@ def read(root: Path, split: str, cfg: Config) -> Iterator[Utterance]:
             f"{folder}: holds Parquet files with the recordings inside. Make a manifest of them: lalm data import hf {folder} "
             "text_column=utt intent_column=intent_str annotated_column=annot_utt --out DIR"
         )
+    if not path.is_file():
+        _say_what_there_is(path, cfg)
     rows = list(lines_of(path, lambda value: [_spoken(value, folder, split)]))
     check_count(path, len(rows), NUM_ROWS[name], cfg.check_counts)
     if split == "train" and cfg.massive is not None:
@@ -66,6 +73,17 @@ def read(root: Path, split: str, cfg: Config) -> Iterator[Utterance]:
         options = massive.Config(locale=cfg.locale, check_counts=cfg.check_counts)
         yield from massive.read(text, "train", options)
     yield from with_durations(rows, path)
+
+
+def _say_what_there_is(path: Path, cfg: Config) -> None:
+    """Raises DataError for a file that the corpus does not have."""
+    if cfg.locale not in LOCALES:
+        raise DataError(f"{path}: there is no such file.{nearest(cfg.locale, LOCALES)}")
+    if cfg.train == "train" and path.stem == "train" and cfg.locale not in SPOKEN_WHOLE:
+        raise DataError(
+            f"{path}: there is no such file. All training sentences were read aloud in {' and '.join(SPOKEN_WHOLE)} alone; "
+            f"of {cfg.locale} there are 115: train: train_115."
+        )
 
 
 def _spoken(value: dict[str, Any], folder: Path, split: Any) -> Utterance:

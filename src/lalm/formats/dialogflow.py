@@ -22,6 +22,7 @@ from lalm.errors import DataError, UserError
 from lalm.formats._files import each
 from lalm.formats._spans import place_slots
 from lalm.formats._tree import Tree
+from lalm.languages import base
 from lalm.plugins import PluginConfig
 from lalm.records import Frame, Slot, Utterance
 
@@ -140,6 +141,11 @@ def _phrases(tree: Tree, name: str, into: Intake, cfg: Config, all_kinds: dict[s
         into.problem(where, "a list of training phrases is needed.")
         return
     into.the_ontology().intents.setdefault(intent)
+    try:
+        spoken = base(language)
+    except ValueError as error:
+        into.problem(where, f"{error}.")
+        return
     for number, phrase in enumerate(phrases or [], 1):
         try:
             text, slots, kinds = _phrase(phrase)
@@ -156,7 +162,7 @@ def _phrases(tree: Tree, name: str, into: Intake, cfg: Config, all_kinds: dict[s
             into.the_ontology().add_values(slot.type, () if is_listed else (slot.value,))
         meta = {"entity_types": kinds} if any(alias != kind for alias, kind in kinds.items()) else {}
         frame = Frame(intent, slots)
-        yield Utterance(f"{intent}-{language}-{number}", text, None, frame, language, split=cfg.split, meta=meta)
+        yield Utterance(f"{intent}-{language}-{number}", text, None, frame, spoken, split=cfg.split, meta=meta)
 
 
 def _phrase(phrase: Any) -> tuple[str, tuple[Slot, ...], dict[str, str]]:

@@ -24,6 +24,7 @@ from lalm.data.slots import parse_slots, slots_from_text
 from lalm.errors import ConfigError, DataError, UserError, nearest
 from lalm.formats._files import checked, each
 from lalm.formats._hf_sources import Part, datasets, parts
+from lalm.languages import Language
 from lalm.plugins import PluginConfig
 from lalm.records import Slot, Utterance
 
@@ -48,7 +49,7 @@ class Config(PluginConfig):
     id_column: str | None = Field(None, description="column of the row's name (none: by its usual names)")
     speaker_column: str | None = Field(None, description="column of the speaker (none: by its usual names)")
     language_column: str | None = Field(None, description="column of the language (none: by its usual names)")
-    language: str = Field("en", description="language of rows that name none")
+    language: Language = Field("en", description="language of rows that name none")
     allow_outside_paths: bool = Field(False, description="let paths of sound leave the data set's own folder")
     layout: Literal["parquet", "audiofolder"] = Field("parquet", description="what is written")
 
@@ -116,7 +117,7 @@ def _fields(row: Mapping[str, Any], uses: Mapping[str, str], part: Part, cfg: Co
         "text": value("text"),
         "intent": value("intent"),
         "slots": [{"type": slot.type, "value": slot.value} for slot in slots],
-        "language": language.split("-")[0].lower() if isinstance(language, str) and language else cfg.language,
+        "language": language if isinstance(language, str) and language else cfg.language,
         "speaker": str(speaker) if isinstance(speaker, int) else speaker,
         "meta": meta,
     }

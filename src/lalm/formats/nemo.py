@@ -22,6 +22,7 @@ from lalm.data.manifest import resolve
 from lalm.data.slots import parse_slots
 from lalm.errors import DataError
 from lalm.formats._files import Line, Paths, each, read_lines, written
+from lalm.languages import Language
 from lalm.plugins import PluginConfig
 from lalm.records import Utterance
 from lalm.rundir import write_jsonl
@@ -53,7 +54,7 @@ class Config(PluginConfig):
     paths: Paths = Field("absolute", description="paths of recordings as written: absolute, or relative to the file")
     audio_folder: Path | None = Field(None, description="folder that file names start from (none: that of the file)")
     allow_outside_paths: bool = Field(False, description="let audio paths leave that folder when reading")
-    language: str = Field("en", description="language of rows that name none")
+    language: Language = Field("en", description="language of rows that name none")
 
 
 def read(source: str, into: Intake, cfg: Config) -> Iterator[Utterance]:

@@ -21,6 +21,7 @@ from lalm.data.ontology import Ontology
 from lalm.errors import DataError
 from lalm.formats._files import each, split_of
 from lalm.formats._spans import place_slots
+from lalm.languages import Language
 from lalm.plugins import PluginConfig
 from lalm.records import Frame, Slot, Utterance
 from lalm.rundir import write_text
@@ -56,7 +57,7 @@ _Loader.yaml_implicit_resolvers = {}  # no plain word is a number, a date or a t
 class Config(PluginConfig):
     """Options of the format."""
 
-    language: str = Field("en", description="language of the rows, which Rasa's files do not name")
+    language: Language = Field("en", description="language of the rows, which Rasa's files do not name")
     split: Literal["train", "dev", "test"] | None = Field(
         None, description="split of all rows (none: by the file's name, else train)"
     )

@@ -21,6 +21,7 @@ from lalm.data.manifest import json_lines
 from lalm.data.problems import Problems
 from lalm.errors import DataError
 from lalm.formats._files import refuse, split_files
+from lalm.languages import Language
 from lalm.plugins import PluginConfig
 from lalm.records import Frame, Slot, Utterance
 from lalm.rundir import write_jsonl
@@ -34,7 +35,7 @@ class Config(PluginConfig):
     kind: Literal["data", "predictions"] = Field("data", description="which of SLURP's two kinds of files")
     audio: Path | None = Field(None, description="folder of the recordings when reading (none: text only)")
     recordings: Literal["headset", "all", "one"] = Field("one", description="which recordings of a sentence are read")
-    language: str = Field("en", description="language of the rows")
+    language: Language = Field("en", description="language of the rows")
     gold: Path | None = Field(
         None,
         description="SLURP data for predictions: sentences when reading, an intent's scenario and action when writing "
