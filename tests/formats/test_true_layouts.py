@@ -65,8 +65,8 @@ def test_ms_swift_llama_factory_and_sharegpt_rows(tmp_path, run, rows_of, lines)
     assert one.frame == Frame("heat", (Slot("room", "bath"), Slot("degrees", "21")))
     assert (one.text, one.duration_s, one.split, one.source) == (None, 0.1, "train", "recorded")
     assert (two.text, two.frame) == ("warm up the bath", Frame("home_heat", (Slot("room", "bath"),)))
-    assert three.meta["extra"] == {"question": "What is said?", "answers": ["Someone asks for warmth."]}
-    assert [turn["content"] for turn in four.meta["extra"]["turns"]] == [
+    assert (three.question, three.answers) == ("What is said?", ("Someone asks for warmth.",))
+    assert [turn["content"] for turn in four.meta["extra"]["messages"]] == [
         "<audio>Is it cold?",
         "Yes.",
         "Heat, please.",

@@ -64,7 +64,7 @@ def decode(path: Path) -> tuple[np.ndarray, int]:
     expected = info(path)
     try:
         samples, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, RuntimeError) as error:
+    except (soundfile.LibsndfileError, RuntimeError, MemoryError, ValueError) as error:  # a header may announce years
         raise DataError(f"{path}: cannot be decoded to its end ({_reason(error)}); it may be cut off.") from None
     if is_cut(len(samples) / rate, expected.duration_s):
         raise DataError(

@@ -13,7 +13,7 @@ from lalm.config import override
 from lalm.data.manifest import json_lines, stream_manifest
 from lalm.data.problems import Problems
 from lalm.data.sources import RECIPES, corpus_of, corpus_rows, manifests, recipe_data
-from lalm.errors import UserError, many
+from lalm.errors import DataError, UserError, many
 from lalm.records import Frame, Utterance
 
 
@@ -36,11 +36,14 @@ def export_rows(
         raise UserError(f"--out {out} exists already and is not overwritten.")
     rows = read_rows(source, allow_outside)
     chosen = (row for row in rows if split is None or (row.split or "train") == split)
-    number = module.write((_whole_path(row) for row in chosen), Path(os.path.abspath(out)), cfg)
+    number = module.write((_one_input(row, name) for row in chosen), Path(os.path.abspath(out)), cfg)
     return f"Wrote {many(number, 'row')} of {source} to {out}."
 
 
-def _whole_path(row: Utterance) -> Utterance:
+def _one_input(row: Utterance, name: str) -> Utterance:
+    """The row with the whole path of its recording. Raises DataError for a dialogue, which the formats have no place for."""
+    if row.turns:
+        raise DataError(f"row '{row.id}' has turns, and the format {name} has one sentence or recording a row.")
     return row if row.audio is None else replace(row, audio=Path(os.path.abspath(row.audio)))
 
 

@@ -24,6 +24,7 @@ CHECKS: dict[str, tuple[Severity, str]] = {
     "label_missing": ("warning", "rows without a label"),
     "label_conflict": ("warning", "sentences with different labels"),
     "slot_unsaid": ("warning", "slot values that are not in the transcript"),
+    "answer_unsaid": ("warning", "answers that are said in none of the turns"),
     "text_in_both": ("warning", "sentences of dev or test that stand in training"),
     "text_near": ("warning", "sentences of dev or test that differ from one in training by a word"),
     "duration_stated": ("warning", "durations that are not those of the file"),

@@ -16,12 +16,13 @@ from typing import IO, Any
 from lalm import plugins
 from lalm.config import override
 from lalm.data import audio
+from lalm.data.dialogue import with_turns
 from lalm.data.intake import Intake
 from lalm.data.manifest import row_to_json
 from lalm.data.ontology import write_ontology
 from lalm.data.sources import corpus_rows
 from lalm.errors import ConfigError, DataError, UserError, many, nearest
-from lalm.records import Utterance
+from lalm.records import Turn, Utterance
 
 
 def import_rows(
@@ -126,23 +127,33 @@ class _Writer:
                 self.into.problem(f"row {row.id!r}", f"cannot be written as JSON ({error}).")
                 continue
             self.num_rows += 1
-            self.num_recordings += row.audio is not None
+            self.num_recordings += len(row.recordings)
             self.splits[row.split or "without a split"] += 1
 
     def _json(self, row: Utterance) -> Mapping[str, Any]:
         if hash(row.id) in self.seen:
             raise DataError("stands there twice; ids must differ.")
         self.seen.add(hash(row.id))
-        if not row.text and row.audio is None:
+        if not row.text and row.audio is None and not row.turns:
             raise DataError("has neither text nor audio.")
-        if row.audio is None:
-            return row_to_json(row, self.out)
-        path, seconds = row.audio, row.duration_s
+        if row.audio is not None:
+            path, seconds = self._sound(row.audio, row.duration_s)
+            row = replace(row, audio=path, duration_s=seconds)
+        return row_to_json(with_turns(row, self._turn), self.out)
+
+    def _turn(self, turn: Turn) -> Turn:
+        if turn.audio is None:
+            return turn
+        path, seconds = self._sound(turn.audio, turn.duration_s)
+        return replace(turn, audio=path, duration_s=seconds)
+
+    def _sound(self, path: Path, seconds: float | None) -> tuple[Path, float]:
+        """A recording's path from the manifest, and its length in seconds. Raises DataError if it is not there."""
         if seconds is None:
             seconds = round(audio.info(path).duration_s, 3)
         elif not path.is_file():
             raise DataError(f"{path}: there is no such file.")
-        return row_to_json(replace(row, audio=self._place(path), duration_s=seconds), self.out)
+        return self._place(path), seconds
 
     def _place(self, path: Path) -> Path:
         """The path from the manifest: of a clip that came with the files, of a copy, or of the file where it is."""

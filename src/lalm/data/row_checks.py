@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from lalm.data import audio
+from lalm.data.cache import version
+from lalm.data.dialogue import is_labelled
 from lalm.data.ontology import Ontology
 from lalm.errors import DataError
 from lalm.records import Utterance
@@ -21,7 +23,7 @@ WANTED_RATE_HZ = 16_000
 SHORTEST_S, LONGEST_S = 0.2, 30.0  # Whisper's encoder and its kin hear thirty seconds
 SILENT_DB = -50.0
 _CLIPPED_SHARE, _CLIPPED_RUN = 0.0005, 3
-_OTHER_ANSWERS = {"answers", "turns"}
+_NEVER_SAID = {"yes", "no", "unknown", "none"}
 _NOT_WORDS = re.compile(r"[^\w]+")
 
 
@@ -54,10 +56,12 @@ def plain(text: str) -> str:
 def check_label(row: Utterance, words: str, ontology: Ontology | None) -> Iterator[Found]:
     """Is there a label, does the ontology allow it, are slots said in the sentence whose plain words are `words`."""
     frame = row.frame
-    if frame.intent is None and not frame.slots and not _OTHER_ANSWERS & set(row.meta.get("extra", ())):
+    if not is_labelled(row):
         yield Found("label_missing", "intent", "null", "has neither an intent nor slots.")
     if ontology is not None:
         yield from _forbidden(row, ontology)
+    if row.turns:
+        yield from _unsaid(row)
     if not words:
         return
     joined = words.replace(" ", "")
@@ -66,6 +70,17 @@ def check_label(row: Utterance, words: str, ontology: Ontology | None) -> Iterat
         if value not in words and value.replace(" ", "") not in joined:
             name = f"slots[{index}].value"
             yield Found("slot_unsaid", name, slot.value, f"{slot.type} {slot.value!r} is not said in {row.text!r}.")
+
+
+def _unsaid(row: Utterance) -> Iterator[Found]:
+    """Answers of which not one is said in the turns or stands beside them, where all of that is known in words."""
+    if not row.answers or not all(turn.text for turn in row.turns):
+        return
+    said = plain(" ".join([row.context or "", *(turn.text or "" for turn in row.turns)])).replace(" ", "")
+    answers = [plain(answer) for answer in row.answers]
+    if not any(answer.replace(" ", "") in said or answer in _NEVER_SAID for answer in answers):
+        shown = " or ".join(map(repr, row.answers[:3]))
+        yield Found("answer_unsaid", "answers", row.answers[0], f"{shown} is said in none of the turns.")
 
 
 def _forbidden(row: Utterance, ontology: Ontology) -> Iterator[Found]:
@@ -93,8 +108,24 @@ def meant(name: str, options: tuple[str, ...]) -> str:
     return f" Did you mean {close[0]!r}?" if close else ""
 
 
-def check_sound(path: Path, stated_s: float | None, decode: bool) -> tuple[Sound | None, list[Found]]:
-    """What a recording is, and what is wrong with it alone."""
+def check_sound(
+    path: Path, stated_s: float | None, decode: bool, longest_s: float = LONGEST_S
+) -> tuple[Sound | None, tuple[Found, ...]]:
+    """What a recording is, and what is wrong with it alone. Remembered, since the questions about a passage share it."""
+    return _checked(path, version(path), stated_s, decode, longest_s)
+
+
+@lru_cache(maxsize=256)
+def _checked(
+    path: Path, _: object, stated_s: float | None, decode: bool, longest_s: float
+) -> tuple[Sound | None, tuple[Found, ...]]:
+    sound, found = _check_sound(path, stated_s, decode, longest_s)
+    return sound, tuple(found)
+
+
+def _check_sound(
+    path: Path, stated_s: float | None, decode: bool, longest_s: float
+) -> tuple[Sound | None, list[Found]]:
     name = str(path)
     if not path.is_file():
         return None, [Found("audio_missing", "audio", name, f"{path}: there is no such file.")]
@@ -105,7 +136,7 @@ def check_sound(path: Path, stated_s: float | None, decode: bool) -> tuple[Sound
         return None, [Found("audio_unreadable", "audio", name, str(error))]
     except OSError as error:
         return None, [Found("audio_unreadable", "audio", name, f"{path}: cannot be read ({error.strerror}).")]
-    found = list(_header(path, info, stated_s))
+    found = list(_header(path, info, stated_s, longest_s))
     if samples is None:
         return Sound(info), found
     bad = int((~np.isfinite(samples)).sum())
@@ -138,12 +169,12 @@ def clipped_share(samples: np.ndarray, peak: float) -> float:
     return count / samples.size
 
 
-def _header(path: Path, info: audio.AudioInfo, stated_s: float | None) -> Iterator[Found]:
+def _header(path: Path, info: audio.AudioInfo, stated_s: float | None, longest_s: float) -> Iterator[Found]:
     seconds = info.duration_s
     if stated_s is not None and abs(stated_s - seconds) > max(0.1, 0.02 * seconds):
         message = f"is {stated_s:g}, the file lasts {seconds:.2f} s."
         yield Found("duration_stated", "duration_s", f"{stated_s:g}", message)
-    if seconds < SHORTEST_S or seconds > LONGEST_S:
+    if seconds < SHORTEST_S or seconds > longest_s:
         what = "nobody says a sentence so fast" if seconds < SHORTEST_S else "many encoders hear no more than 30 s"
         yield Found("duration_odd", "audio", f"{seconds:.2f}", f"{path}: lasts {seconds:.2f} s; {what}.")
     if info.sample_rate_hz < WANTED_RATE_HZ:

@@ -56,7 +56,7 @@ class RowStore:
 
     def __init__(self) -> None:
         self.ids, self.texts, self.labels = array("Q"), array("Q"), array("Q")
-        self.audio, self.content = array("Q"), array("Q")
+        self.sounds, self.contents, self.sound_rows = array("Q"), array("Q"), array("q")  # of recordings, not of rows
         self.splits = array("B")
         self._parts: list[_Part] = []
 
@@ -76,13 +76,17 @@ class RowStore:
         self.ids.append(hash64((len(self._parts), row.id)))  # an id is one's own within a file
         self.texts.append(hash64(text) if text else 0)
         self.labels.append(hash64((row.frame.intent, tuple(sorted((s.type, s.value) for s in row.frame.slots)))))
-        self.audio.append(hash64(row.audio) if row.audio is not None else 0)
-        self.content.append(0)
         self.splits.append(SPLITS.index(row.split or "train"))
         if line is not None:
             self._parts[-1].lines.append(line)
             self._parts[-1].offsets.append(offset)
         return len(self.splits) - 1
+
+    def add_sound(self, index: int, path: Path, content: int) -> None:
+        """Remember a recording of a row; `content` is a hash of it, 0 where it is not known."""
+        self.sounds.append(hash64(path))
+        self.contents.append(content)
+        self.sound_rows.append(index)
 
     def where(self, index: int) -> tuple[str, int | None]:
         """File and line of a row."""
@@ -123,9 +127,12 @@ class RowStore:
         return Problem(check, message, place.file, place.line, place.row, name, value)
 
     def columns(self) -> dict[str, np.ndarray]:
-        """`ids`, `texts`, `labels`, `audio`, `content` as uint64 [rows], `splits` as uint8 [rows]; no copies."""
-        names = ("ids", "texts", "labels", "audio", "content", "splits")
-        kinds = {"splits": np.uint8}
+        """`ids`, `texts`, `labels` as uint64 [rows], `splits` as uint8 [rows]; no copies.
+
+        `sounds`, `contents` as uint64 [recordings] with the rows that they are of, `sound_rows` as int64 [recordings].
+        """
+        names = ("ids", "texts", "labels", "splits", "sounds", "contents", "sound_rows")
+        kinds = {"splits": np.uint8, "sound_rows": np.int64}
         return {name: np.frombuffer(getattr(self, name), dtype=kinds.get(name, np.uint64)) for name in names}
 
 

@@ -52,12 +52,13 @@ def check_recordings(store: RowStore) -> Iterator[Problem]:
     """Recordings that are trained on and tested: the same file, or, where files were decoded, the same sound."""
     columns = store.columns()
     told: set[int] = set()
-    for name, what in (("audio", "the file"), ("content", "the same sound under another name")):
-        for indices in repeated(columns[name]):
+    for name, what in (("sounds", "the file"), ("contents", "the same sound under another name")):
+        for sounds in repeated(columns[name]):
+            indices = columns["sound_rows"][sounds]
             splits = columns["splits"][indices]
             if (splits == 0).any() and (splits > 0).any():
                 there = store.place(int(indices[splits == 0][0]))
-                for index in set(map(int, indices[splits > 0])) - told:
+                for index in sorted(set(map(int, indices[splits > 0])) - told):
                     told.add(index)
                     split = SPLITS[columns["splits"][index]]
                     message = f"the recording is in {split} and in training: {what} is that of {there.row!r}."

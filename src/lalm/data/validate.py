@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -19,7 +20,7 @@ from lalm.data.findings import CHECKS, Clip, Findings, Problem, SplitNumbers
 from lalm.data.labelled import Split
 from lalm.data.manifest import parse_row
 from lalm.data.ontology import Ontology, read_ontology
-from lalm.data.row_checks import Found, Sound, check_label, check_sound, plain
+from lalm.data.row_checks import LONGEST_S, Found, Sound, check_label, check_sound, plain
 from lalm.data.rowstore import RowStore, hash64
 from lalm.data.set_checks import Durations, Labels, Near, Speakers, check_ids, check_recordings, check_texts
 from lalm.data.sources import RECIPES, SPLITS, corpus_of, corpus_rows, manifests, recipe_data
@@ -114,6 +115,17 @@ def _of_corpus(data: DataSection, look: _Look) -> None:
         look.rows((look.store.add(row, plain(row.text or "")), row) for row in rows)
 
 
+@dataclass(frozen=True)
+class _Heard:
+    """One recording of a row: what is said in it if that is known, what it is, what is wrong, a hash of it (or 0)."""
+
+    path: Path
+    text: str | None
+    sound: Sound | None
+    problems: list[Found]
+    content: int
+
+
 class _Look:
     """Everything that is gathered while rows stream by."""
 
@@ -133,35 +145,36 @@ class _Look:
         """Look at rows in batches; recordings are opened by several threads, which decoders and disks gain from."""
         stream = iter(rows)
         with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as threads:
-            sound = partial(_sound, decode=self.found.decoded)
+            sound = partial(_sounds, decode=self.found.decoded)
             while batch := list(islice(stream, _BATCH_ROWS)):
                 for (index, row), heard in zip(batch, threads.map(sound, [row for _, row in batch]), strict=True):
-                    self._row(index, row, *heard)
+                    self._row(index, row, heard)
 
-    def _row(self, index: int, row: Utterance, sound: Sound | None, problems: list[Found], content: int) -> None:
+    def _row(self, index: int, row: Utterance, heard: list[_Heard]) -> None:
         words, split = plain(row.text or ""), row.split or "train"
-        self._count(row, words, split, sound)
+        self._count(row, words, split, [one.sound for one in heard if one.sound is not None])
         self.near.add(words, split, index)
         for kind, labels in (("intent", [row.frame.intent]), ("slot type", [slot.type for slot in row.frame.slots])):
             for label in dict.fromkeys(labels):
                 if label is not None:
                     self.labels.add(kind, label, split, index)
-        if row.audio is not None:
-            self.store.content[index] = content
-            if row.speaker:
-                self.speakers.add(row.speaker, split, index)
-            if sound is not None:
-                self.durations.add(index, sound.info.duration_s)
-        told = [*problems, *check_label(row, words, self.ontology)]
-        for one in told:
-            self.add(Problem(one.check, one.message, *self.store.where(index), row.id, one.field, one.value))
-        if row.audio is not None and sound is not None:
-            self._listen(index, row, sound, [one.check for one in told])
+        if heard and row.speaker:
+            self.speakers.add(row.speaker, split, index)
+        labels_found = list(check_label(row, words, self.ontology))
+        for problem in (*(problem for one in heard for problem in one.problems), *labels_found):
+            place = self.store.where(index)
+            self.add(Problem(problem.check, problem.message, *place, row.id, problem.field, problem.value))
+        for one in heard:
+            self.store.add_sound(index, one.path, one.content)
+            if one.sound is not None:
+                if one.path == row.audio:  # passages and requests are not alike in length
+                    self.durations.add(index, one.sound.info.duration_s)
+                self._listen(index, row, one, [problem.check for problem in (*one.problems, *labels_found)])
 
-    def _count(self, row: Utterance, words: str, split: str, sound: Sound | None) -> None:
+    def _count(self, row: Utterance, words: str, split: str, sounds: list[Sound]) -> None:
         numbers = self.found.splits.setdefault(split, SplitNumbers())
         numbers.rows += 1
-        numbers.recordings += row.audio is not None
+        numbers.recordings += len(row.recordings)
         if words:
             numbers.words[len(words.split())] += 1
         if row.frame.intent is not None:
@@ -169,9 +182,9 @@ class _Look:
         numbers.slot_types.update(slot.type for slot in row.frame.slots)
         self.found.languages[row.language] += 1
         self.found.sources[row.source] += 1
-        if row.audio is not None and row.speaker:
+        if row.recordings and row.speaker:
             numbers.speakers.add(row.speaker)
-        if sound is not None:
+        for sound in sounds:
             numbers.seconds += sound.info.duration_s
             numbers.durations_s[round(sound.info.duration_s, 1)] += 1
             self.found.sample_rates[sound.info.sample_rate_hz] += 1
@@ -179,27 +192,26 @@ class _Look:
             if sound.peak_db is not None:
                 self.found.peaks_db[round(sound.peak_db)] += 1
 
-    def _listen(self, index: int, row: Utterance, sound: Sound, checks: list[str]) -> None:
+    def _listen(self, index: int, row: Utterance, heard: _Heard, checks: list[str]) -> None:
         """Keep some recordings for the page: a few of every check, and some drawn at random."""
         for check in checks:
             title = CHECKS[check][1]
             if sum(one.why == title for one in self.found.clips) < _CLIPS_A_CHECK:
-                self.found.clips.append(self._clip(index, row, sound, title))
+                self.found.clips.append(self._clip(index, row, heard, title))
                 return
         self.num_sounds += 1
         place = self.random.randrange(self.num_sounds)
         if len(self.sample) < _RANDOM_CLIPS:
-            self.sample.append(self._clip(index, row, sound, "drawn at random"))
+            self.sample.append(self._clip(index, row, heard, "drawn at random"))
         elif place < _RANDOM_CLIPS:
-            self.sample[place] = self._clip(index, row, sound, "drawn at random")
+            self.sample[place] = self._clip(index, row, heard, "drawn at random")
 
-    def _clip(self, index: int, row: Utterance, sound: Sound, why: str) -> Clip:
+    def _clip(self, index: int, row: Utterance, heard: _Heard, why: str) -> Clip:
         file, line = self.store.where(index)
         where = file if line is None else f"{file}:{line}"
         slots = tuple(f"{slot.type}: {slot.value}" for slot in row.frame.slots)
-        assert row.audio is not None
-        split = row.split or "train"
-        return Clip(where, row.id, split, row.audio, row.text, row.frame.intent, slots, sound.info.duration_s, why)
+        split, seconds = row.split or "train", heard.sound.info.duration_s if heard.sound is not None else None
+        return Clip(where, row.id, split, heard.path, heard.text, row.frame.intent, slots, seconds, why)
 
     def end(self) -> None:
         """What needs all rows. Raises DataError if there were none, good or bad."""
@@ -224,10 +236,20 @@ class _Look:
             self.add(Problem("sample_rate", f"recordings have different sample rates: {rates}.", self.found.source))
 
 
-def _sound(row: Utterance, decode: bool) -> tuple[Sound | None, list[Found], int]:
-    """What a row's recording is, its problems, and with `decode` a hash of its file (else 0)."""
-    if row.audio is None:
-        return None, [], 0
-    sound, found = check_sound(row.audio, row.duration_s, decode)
-    content = hash64(audio.content_hash(row.audio)) if decode and sound is not None else 0
-    return sound, found, content
+def _sounds(row: Utterance, decode: bool) -> list[_Heard]:
+    """What a row's recordings are, their problems, and with `decode` a hash of their files (else 0)."""
+    found = [] if row.audio is None else [_hear(row.audio, row.text, row.duration_s, "audio", decode, LONGEST_S)]
+    for index, turn in enumerate(row.turns):
+        if turn.audio is not None:
+            name = f"turns[{index}].audio"
+            found.append(_hear(turn.audio, turn.text, turn.duration_s, name, decode, math.inf))
+    return found
+
+
+def _hear(path: Path, text: str | None, stated_s: float | None, field: str, decode: bool, longest_s: float) -> _Heard:
+    sound, found = check_sound(path, stated_s, decode, longest_s)
+    content = hash64(audio.content_hash(path)) if decode and sound is not None else 0
+    renamed = [
+        replace(one, field=field if one.field == "audio" else field.replace("audio", one.field)) for one in found
+    ]
+    return _Heard(path, text, sound, renamed, content)

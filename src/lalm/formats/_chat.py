@@ -21,28 +21,28 @@ _SHAREGPT = {"human": "user", "gpt": "assistant", "function_call": "assistant", 
 def conversation(row: Utterance, instruction: str) -> list[dict[str, str]]:
     """The messages that teach a row: instruction and input, then the answer; `<audio>` stands for the recording.
 
-    Rows that are conversations already (`turns`) or questions (`question`, `answers`) keep their own words.
+    Rows that are conversations already (`messages`) or questions (`question`, `answers`) keep their own words.
     """
     extra = row.meta.get("extra", {})
-    if "turns" in extra:
-        return _turns(extra["turns"])
-    if isinstance(extra.get("question"), str) and isinstance(extra.get("answers"), list) and extra["answers"]:
-        asked = "\n".join(part for part in (extra.get("context"), extra["question"]) if part)
-        return _pair(row, asked, str(extra["answers"][0]))
+    if "messages" in extra:
+        return _messages(extra["messages"])
+    if row.question and row.answers:
+        asked = "\n".join(part for part in (row.context, row.question) if part)
+        return _pair(row, asked, row.answers[0])
     asked = instruction if row.audio is not None else f"{instruction}\n{row.text}"
     return _pair(row, asked, answer_text(row.frame))
 
 
-def _turns(value: Any) -> list[dict[str, str]]:
+def _messages(value: Any) -> list[dict[str, str]]:
     """Raises DataError."""
     try:
-        turns = checked_messages(value)
+        messages = checked_messages(value)
     except ValueError as error:
-        raise DataError(str(error).replace("messages", "turns") + ".") from None
-    for index, turn in enumerate(turns):
-        if not isinstance(turn["content"], str):
-            raise DataError(f"field 'turns[{index}].content' is {turn['content']!r:.60}, a string is needed.")
-    return turns
+        raise DataError(f"{error}.") from None
+    for index, message in enumerate(messages):
+        if not isinstance(message["content"], str):
+            raise DataError(f"field 'messages[{index}].content' is {message['content']!r:.60}, a string is needed.")
+    return messages
 
 
 def _pair(row: Utterance, asked: str, answer: str) -> list[dict[str, str]]:
@@ -66,7 +66,7 @@ def fields(messages: list[dict[str, str]], value: Mapping[str, Any], instruction
     """The manifest's fields of a conversation (all but `audio`).
 
     An answer that is a frame becomes intent and slots, one question and one answer become `question` and `answers`, and
-    everything else is kept as `turns`. Raises ValueError with what is wrong.
+    everything else is kept as `messages`. Raises ValueError with what is wrong.
     """
     given = {name: value[name] for name in COLUMNS if value.get(name) is not None}
     if isinstance(given.get("id"), int):
@@ -78,8 +78,8 @@ def fields(messages: list[dict[str, str]], value: Mapping[str, Any], instruction
     frame = read_answer(answers[0]) if len(answers) == 1 and len(asked) == 1 else None
     words = asked[0].replace(AUDIO, "").strip()
     if frame is None:
-        plain = len(messages) == 2 and len(asked) == len(answers) == 1
-        labels = {"question": words, "answers": answers} if plain else {"turns": messages}
+        plain = len(messages) == 2 and len(asked) == len(answers) == 1 and bool(words and answers[0].strip())
+        labels = {"question": words, "answers": answers} if plain else {"messages": messages}
         return {"text": "\n".join(asked).replace(AUDIO, "").strip() or None, **labels, **given}
     said = words.removeprefix(instruction).strip() if AUDIO not in asked[0] else None
     return {"text": said or None, **frame.to_json(), **given}
