@@ -65,7 +65,7 @@ def add_data(commands: Any, parser_class: type[argparse.ArgumentParser]) -> None
 def _add_synth(add: argparse.ArgumentParser) -> None:
     add.add_argument("source", type=Path, nargs="?", help="manifest, folder of manifests, or recipe")
     add.add_argument("--corpus", help="corpus plug-in to read instead, with its defaults")
-    add.add_argument("--root", type=Path, help="folder of that corpus")
+    add.add_argument("--root", type=Path, help="folder of that corpus (none: one that comes with the package)")
     add.add_argument("--split", choices=["train", "dev", "test"], help="speak only the rows of one split")
     add.add_argument("--out", type=Path, help="folder for manifest.jsonl and audio/")
     add.add_argument(
@@ -134,7 +134,7 @@ def _range(text: str) -> tuple[float, float]:
 
 def _synth(args: argparse.Namespace) -> None:
     from lalm.errors import ConfigError
-    from lalm.plugins import add_roots
+    from lalm.plugins import add_roots, load
     from lalm.speak.engines import list_engines
     from lalm.speak.rows import Manner, rows_of, speak_rows
 
@@ -156,7 +156,8 @@ def _synth(args: argparse.Namespace) -> None:
         args.recorded,
     )
     rows = rows_of(args.source, args.corpus, args.root, args.allow_outside_paths)
-    print(speak_rows(rows, args.out, manner, args.split))
+    licence = None if args.corpus is None else getattr(load("corpora", args.corpus), "LICENCE", None)
+    print(speak_rows(rows, args.out, manner, args.split, licence))
 
 
 def _validate(args: argparse.Namespace) -> None:

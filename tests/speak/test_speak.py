@@ -179,8 +179,9 @@ def test_a_manifest_of_others_is_not_overwritten(tmp_path, manifest):
     assert source.read_bytes() == before
     with pytest.raises(DataError, match="no such file"):
         rows_of(tmp_path / "nowhere.jsonl", None, None)
-    with pytest.raises(ConfigError, match="--corpus home needs --root"):
-        rows_of(None, "home", None)
+    with pytest.raises(ConfigError, match="--corpus fsdd needs --root"):
+        rows_of(None, "fsdd", None)
+    assert len(rows_of(None, "home", None)) == 480, "it comes with the package"
     with pytest.raises(ConfigError, match="Name a manifest"):
         rows_of(None, None, None)
 
@@ -221,7 +222,7 @@ def test_rows_of_several_languages_and_ids_that_stand_in_two_splits(manifest):
     )
     dealt = {"en": {("tones", "low"): "train"}, "fr": {("tones", "high"): "train"}}
     found = plan([*map(_train, rows)], dealt, Manner(("tones",)))
-    assert [(row.language, clip.voice) for row, clip in found] == [("fr", "high"), ("en", "low")]
+    assert [(row.language, clip.voice) for row, (clip,) in found] == [("fr", "high"), ("en", "low")]
     twice = [_train(rows[0]), _train(rows[0], "test")]
     both = {"fr": {("tones", "high"): "train", ("tones", "low"): "test"}}
     assert [row.id for row, _ in plan(twice, both, Manner(("tones",)))] == ["train.a.speech0", "test.a.speech0"]

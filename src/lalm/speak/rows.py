@@ -1,4 +1,4 @@
-"""`lalm data synth`: speaks the text rows of a manifest or a corpus into a manifest of synthetic speech, resumable."""
+"""`lalm data synth`: speaks sentences and dialogues of a manifest or a corpus into a manifest of synthetic speech, resumable."""
 
 from __future__ import annotations
 
@@ -6,53 +6,52 @@ import functools
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
 from lalm import plugins
 from lalm.cores import on_all_cores
 from lalm.data import audio
+from lalm.data.dialogue import in_writing
 from lalm.data.exporting import read_rows
 from lalm.data.manifest import read_manifest, write_manifest
 from lalm.data.sources import corpus_rows
 from lalm.errors import ConfigError, DataError, MissingExtraError, ModelError, UserError, many
 from lalm.records import Utterance
+from lalm.rundir import write_text
+from lalm.speak.card import CARD, card, said
 from lalm.speak.clips import Clip, keep
 from lalm.speak.deal import Dealer, Voice, check_enough, deal_voices
+from lalm.speak.dialogues import (
+    Casts,
+    check_dialogues,
+    dialogue_clips,
+    how_spoken,
+    named_voices,
+    roles_together,
+    with_recordings,
+)
 from lalm.speak.engines import licence_of, voices_asked_for, voices_by_language
+from lalm.speak.manner import Manner, check_manner, drawn
 
-Range = tuple[float, float]
-ALLOWED = {"speed": (0.5, 2.0), "pitch": (0.5, 2.0), "room": (0.02, 3.0)}
-
-
-@dataclass(frozen=True)
-class Manner:
-    """How sentences are spoken. `speed` and `pitch` are factors, `room_s` reverberation times; all are drawn evenly a clip."""
-
-    engines: tuple[str, ...]
-    voices: tuple[str, ...] = ()  # `a,b` or `engine=a,b`
-    language: str | None = None  # of all rows (None: their own)
-    speed: Range = (1.0, 1.0)
-    pitch: Range = (1.0, 1.0)
-    room_s: Range | None = None
-    copies: int = 1
-    seed: int = 0
-    recorded: bool = False  # also what is said in recordings, where that is written
+Spoken = list[
+    tuple[Utterance, tuple[Clip, ...]]
+]  # the row as it will stand in the manifest but for its recordings, and these
 
 
-Spoken = list[tuple[Utterance, Clip]]  # the row as it will stand in the manifest, but for its length
-
-
-def speak_rows(source: Iterable[Utterance], out: Path, manner: Manner, split: str | None = None) -> str:
+def speak_rows(
+    source: Iterable[Utterance], out: Path, manner: Manner, split: str | None = None, licence: str | None = None
+) -> str:
     """Speak the text rows of `source` (those of `split`, or all) into `out`; what was done, for a person.
 
-    Clips that are there already are kept. Raises UserError for what cannot be spoken as asked for, before anything is
-    spoken; DataError that lists every sentence of which an engine said nothing, with all other clips kept.
+    Clips that are there already are kept. A data card is written beside dialogues; `licence` is that of the text, for the card.
+    Raises UserError for what cannot be spoken as asked for, before anything is spoken; DataError that lists every sentence of
+    which an engine said nothing, with all other clips kept.
     """
     _check(manner, out)
     rows = [replace(row, split=row.split or "train") for row in source]
-    texts = [row for row in rows if row.text and (row.audio is None or (manner.recorded and row.source == "recorded"))]
+    texts = [text for row in rows if (text := _in_words(row, manner)) is not None]
     if not any(split in (None, row.split) for row in texts):
         where = "" if split is None else f" of split '{split}'"
         raise DataError(
@@ -63,20 +62,22 @@ def speak_rows(source: Iterable[Utterance], out: Path, manner: Manner, split: st
         texts = [replace(row, language=manner.language) for row in texts]
     dealt = _deal_voices(texts, manner, split)
     spoken = plan(texts, dealt, manner, split)
-    kept = _speak(spoken, out / "audio")
-    lengths = {
-        name: audio.info(out / "audio" / f"{name}.flac").duration_s for name in {clip.name for _, clip in spoken}
-    }
-    done = [
-        replace(row, audio=Path(os.path.abspath(clip.path(out / "audio"))), duration_s=round(lengths[clip.name], 3))
-        for row, clip in spoken
-    ]
-    write_manifest(Path(os.path.abspath(out)) / "manifest.jsonl", done)
-    return _said(done, len(rows) - len(texts), kept, out)
+    folder = Path(os.path.abspath(out))
+    kept = _speak(spoken, folder / "audio")
+    names = {clip.name for _, clips in spoken for clip in clips}
+    lengths_s = {name: audio.info(folder / "audio" / f"{name}.flac").duration_s for name in names}
+    done = [_heard(row, clips, lengths_s, folder / "audio") for row, clips in spoken]
+    write_manifest(folder / "manifest.jsonl", done)
+    if any(row.turns for row in done):
+        write_text(folder / CARD, card(done, manner, licence))
+    return said(done, len(rows) - len(texts), kept, out)
 
 
 def rows_of(source: Path | None, corpus: str | None, root: Path | None, allow_outside: bool = False) -> list[Utterance]:
-    """All rows of a manifest, a folder of manifests, a recipe, or of the corpus `corpus` in `root`. Raises UserError."""
+    """All rows of a manifest, a folder of manifests, a recipe, or of the corpus `corpus` in `root`. Raises UserError.
+
+    A corpus that comes with the package needs no `root`.
+    """
     if (source is None) == (corpus is None):
         raise ConfigError("Name a manifest, a folder of manifests or a recipe, or else --corpus NAME --root DIR.")
     if source is not None:
@@ -85,19 +86,30 @@ def rows_of(source: Path | None, corpus: str | None, root: Path | None, allow_ou
         return list(read_rows(source, allow_outside))
     assert corpus is not None
     module = plugins.load("corpora", corpus)
+    root = root if root is not None else getattr(module, "FOLDER", None)
     if root is None:
         raise ConfigError(f"--corpus {corpus} needs --root, the folder of that corpus.")
     return list(corpus_rows(module, root, module.Config()))
 
 
+def _in_words(row: Utterance, manner: Manner) -> Utterance | None:
+    """The row as it is to be spoken; None if it is a recording already, or has no words."""
+    if row.recordings and not (manner.recorded and row.source == "recorded"):
+        return None
+    if row.turns:
+        return in_writing(row)
+    return row if row.text else None
+
+
+def _heard(row: Utterance, clips: Sequence[Clip], lengths_s: Mapping[str, float], folder: Path) -> Utterance:
+    if row.turns:
+        return with_recordings(row, clips, lengths_s, folder)
+    return replace(row, audio=clips[0].path(folder), duration_s=round(lengths_s[clips[0].name], 3))
+
+
 def _check(manner: Manner, out: Path) -> None:
     """Raises ConfigError for numbers out of range, UserError for a folder that holds something else."""
-    for name, value in (("speed", manner.speed), ("pitch", manner.pitch), ("room", manner.room_s)):
-        low, high = ALLOWED[name]
-        if value is not None and not low <= value[0] <= value[1] <= high:
-            raise ConfigError(f"--{name} {value[0]:g},{value[1]:g}: allowed is LOW,HIGH between {low:g} and {high:g}.")
-    if manner.copies < 1:
-        raise ConfigError(f"--copies {manner.copies}: at least 1.")
+    check_manner(manner)
     manifest = out / "manifest.jsonl"
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out} is a file; a folder is needed.")
@@ -105,6 +117,8 @@ def _check(manner: Manner, out: Path) -> None:
         raise UserError(
             f"{manifest} was not written by this command and is not overwritten. Choose another folder with --out."
         )
+    if (out / CARD).exists() and not manifest.exists():
+        raise UserError(f"{out / CARD} is there already and is not overwritten. Choose another folder with --out.")
 
 
 def _is_ours(manifest: Path) -> bool:
@@ -121,11 +135,14 @@ def _deal_voices(texts: Sequence[Utterance], manner: Manner, split: str | None) 
     }
     now = [language for language in sizes if split is None or sizes[language][split]]
     known = voices_by_language(manner.engines, voices_asked_for(manner.engines, manner.voices), now)
-    given: dict[Voice, str] = {}
+    problems: list[str] = []
+    given = named_voices([row for row in texts if row.language in now], known, problems)
+    check_dialogues(texts, problems)
     result = {}
     for language in now:
-        result[language] = deal_voices(known[language], sizes[language], given, manner.seed)
-        check_enough(result[language], sizes[language], [split] if split else list(sizes[language]), language)
+        least = max(1, len(roles_together(row for row in texts if row.language == language)))
+        result[language] = deal_voices(known[language], sizes[language], given, manner.seed, least)
+        check_enough(result[language], sizes[language], [split] if split else list(sizes[language]), language, least)
         given |= result[language]
     return result
 
@@ -137,36 +154,49 @@ def _languages(texts: Sequence[Utterance]) -> list[str]:
 def plan(
     texts: Sequence[Utterance], dealt: Mapping[str, Mapping[Voice, str]], manner: Manner, split: str | None = None
 ) -> Spoken:
-    """Every clip of the rows of `split` (None: all): its row and what it depends on. Raises DataError for ids that stand twice."""
+    """The rows of `split` (None: all) with the clips that each is made of, one of a sentence, one a turn of a dialogue.
+
+    Raises DataError for ids that stand twice.
+    """
     ids = _ids(texts)
-    dealers: dict[tuple[str, str], Dealer] = {}
+    sentences, casts = _dealers(dealt, f"{manner.seed}"), _dealers(dealt, f"{manner.seed}/dialogues")
+    cast = Casts(casts, len(roles_together(texts)), manner.copies)
     licences = {name: licence_of(plugins.load("synth", name)) for name in manner.engines}
-    result = []
+    result: Spoken = []
     for row, name in zip(texts, ids, strict=True):
         if split not in (None, row.split):
             continue
-        key = (row.language, str(row.split))
-        if key not in dealers:
-            own: dict[str, list[str]] = {}
-            for (engine, voice), whose in dealt[row.language].items():
-                if whose == row.split:
-                    own.setdefault(engine, []).append(voice)
-            dealers[key] = Dealer(own, f"{manner.seed}/{row.language}/{row.split}")
-        for copy, (engine, voice) in enumerate(dealers[key].next(manner.copies)):
-            clip = _clip(row, name, copy, engine, voice, manner)
-            made = {"engine": engine, "voice": voice, "speed": clip.speed, "pitch": clip.pitch, "seed": manner.seed}
-            made |= {"room_s": clip.reverb_s} if clip.reverb_s is not None else {}
-            meta = {**row.meta, **made, "licence": licences[engine], "text_id": row.id}
-            speaker = f"{engine}/{voice}"
+        voices = [] if row.turns else sentences[row.language, str(row.split)].next(manner.copies)
+        for copy in range(manner.copies):
+            if row.turns:
+                clips = dialogue_clips(row, cast.of(row, copy), copy, manner)
+                made = how_spoken(clips, row)
+                speaker = made["voices"].get("user") or made["voices"]["narrator"]
+            else:
+                clip = drawn(str(row.text), voices[copy], row.language, manner, Random(f"{manner.seed}/{name}/{copy}"))
+                clips, speaker = (clip,), f"{clip.engine}/{clip.voice}"
+                made = {"engine": clip.engine, "voice": clip.voice, "speed": clip.speed, "pitch": clip.pitch}
+                made |= {"room_s": clip.reverb_s} if clip.reverb_s is not None else {}
+            licence = "; ".join(dict.fromkeys(licences[clip.engine] for clip in clips))
+            meta = {**row.meta, **made, "seed": manner.seed, "licence": licence, "text_id": row.id}
             heard = replace(row, id=f"{name}.speech{copy}", speaker=speaker, source="synthetic", meta=meta)
-            result.append((heard, clip))
-        same = manner.copies - len({clip.name for _, clip in result[-manner.copies :]})
+            result.append((heard, clips))
+        same = manner.copies - len({clips for _, clips in result[-manner.copies :]})
         if same:
             raise ConfigError(
                 f"--copies {manner.copies}: {row.split} has too few voices for '{row.language}', so that copies would be the "
                 "same sound. Add voices, or let something vary (--speed, --pitch, --room)."
             )
     return result
+
+
+def _dealers(dealt: Mapping[str, Mapping[Voice, str]], seed: str) -> dict[tuple[str, str], Dealer]:
+    """Who deals the voices of each language and split."""
+    own: dict[tuple[str, str], dict[str, list[str]]] = {}
+    for language, voices in dealt.items():
+        for (engine, voice), split in voices.items():
+            own.setdefault((language, split), {}).setdefault(engine, []).append(voice)
+    return {(language, split): Dealer(found, f"{seed}/{language}/{split}") for (language, split), found in own.items()}
 
 
 def _ids(texts: Sequence[Utterance]) -> list[str]:
@@ -179,15 +209,6 @@ def _ids(texts: Sequence[Utterance]) -> list[str]:
     return names
 
 
-def _clip(row: Utterance, name: str, copy: int, engine: str, voice: str, manner: Manner) -> Clip:
-    rng = Random(f"{manner.seed}/{name}/{copy}")
-    speed, pitch = (round(rng.uniform(*limits), 3) for limits in (manner.speed, manner.pitch))
-    room_s, room_seed = (
-        (None, 0) if manner.room_s is None else (round(rng.uniform(*manner.room_s), 3), rng.getrandbits(32))
-    )
-    return Clip(str(row.text), engine, voice, row.language, speed, pitch, room_s, room_seed)
-
-
 def _speak(spoken: Spoken, folder: Path) -> int:
     """Speak what is not there yet, on all cores; the number of clips that were there.
 
@@ -195,7 +216,7 @@ def _speak(spoken: Spoken, folder: Path) -> int:
     """
     todo: dict[str, tuple[str, Clip]] = {}
     first: dict[str, tuple[str, Clip]] = {}
-    for row, clip in spoken:
+    for row, clip in ((row, clip) for row, clips in spoken for clip in clips):
         if not clip.path(folder).is_file():
             todo.setdefault(clip.name, (row.id, clip))
             first.setdefault(clip.engine, (row.id, clip))
@@ -205,7 +226,7 @@ def _speak(spoken: Spoken, folder: Path) -> int:
     found = [problem for problem in problems if problem is not None]
     if found:
         raise DataError(f"{many(len(found), 'sentence')} could not be spoken; the other clips are kept.", found)
-    return len({clip.name for _, clip in spoken}) - len(todo)
+    return len({clip.name for _, clips in spoken for clip in clips}) - len(todo)
 
 
 def _keep(item: tuple[str, Clip], folder: Path, roots: Sequence[Path]) -> str | None:
@@ -219,21 +240,3 @@ def _keep(item: tuple[str, Clip], folder: Path, roots: Sequence[Path]) -> str | 
     except UserError as error:
         return f"row '{name}': {error}"
     return None
-
-
-def _said(done: Sequence[Utterance], left_out: int, kept: int, out: Path) -> str:
-    minutes = sum(row.duration_s or 0.0 for row in done) / 60
-    lines = [f"Spoke {many(len(done), 'row')}, {minutes:.1f} minutes; {many(kept, 'clip')} were there already."]
-    for split in sorted({str(row.split) for row in done}):
-        own = [row for row in done if row.split == split]
-        voices = Counter(str(row.speaker) for row in own)
-        shown = [f"{voice} {number}" for voice, number in voices.most_common(8)]
-        more = f" and {len(voices) - 8} more" if len(voices) > 8 else ""
-        lines.append(f"  {split}: {many(len(own), 'row')} by {many(len(voices), 'voice')}: {', '.join(shown)}{more}")
-    for engine in sorted({str(row.meta["engine"]) for row in done}):
-        licence = next(row.meta["licence"] for row in done if row.meta["engine"] == engine)
-        lines.append(f"  licence of {engine}: {licence}")
-    if left_out:
-        lines.append(f"  left out: {many(left_out, 'row')} with a recording, or without words")
-    lines.append(f"Wrote {out / 'manifest.jsonl'}. In a recipe: data.synthetic, and scheme.synthetic_passes above 0.")
-    return "\n".join(lines)
