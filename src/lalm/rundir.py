@@ -84,7 +84,8 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path}: is not valid JSON ({error}).") from None
 
 
-_PARTS = {"robustness": "-snr", "gap": "-as-"}  # kind of summary -> what is put after a set's name for its parts
+# kind of summary -> what is put after a set's name for its parts
+_PARTS = {"robustness": "-snr", "gap": "-as-", "dialogue": "-dialogue"}
 
 
 @dataclass(frozen=True)
@@ -140,10 +141,18 @@ class RunDir:
         """Figures of a set as text, as synthetic speech and as recordings."""
         return self.scores(f"{name}-gap")
 
+    def dialogues(self, name: str) -> Path:
+        """Dialogues about a set that went on as the model led them."""
+        return self.root / "dialogues" / f"{name}.jsonl"
+
+    def dialogue_scores(self, name: str) -> Path:
+        """Figures of these dialogues."""
+        return self.scores(f"{name}-dialogue")
+
     def sets(self) -> list[str]:
         """The sets that were answered or scored, sorted.
 
-        Left out are the summaries of a set (`<set>-robustness`, `<set>-gap`; they say their `kind`) and what they are made
+        Left out are the summaries of a set (`<set>-robustness`, `<set>-gap`, `<set>-dialogue`; they say their `kind`) and what they are made
         from, which is the same utterances once more.
         """
         found = {path.stem for path in (self.root / "scores").glob("*.json")}

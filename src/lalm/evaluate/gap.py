@@ -18,6 +18,7 @@ from typing import Any
 
 from lalm.config import EvaluateSection, load_recipe
 from lalm.data import audio
+from lalm.data.dialogue import in_writing
 from lalm.data.manifest import read_manifest
 from lalm.errors import UserError, many
 from lalm.evaluate.predict import answered, load_run, rows_to_answer, run_grammar, scores_of
@@ -58,7 +59,7 @@ def measure_gap(
     rows, name = rows_to_answer(recipe, manifest, corpus, root, split)
     spoken = read_manifest(synthetic, recipe.data.allow_outside_paths) if synthetic is not None else []
     found = modalities(rows, spoken, synthetic)
-    audio.check(row.audio for members in found.rows.values() for row in members if row.audio is not None)
+    audio.check(path for members in found.rows.values() for row in members for path in row.recordings)
     grammar = run_grammar(folder, recipe.evaluate)
     _, model = load_run(run)
     answers = {}
@@ -92,11 +93,11 @@ def modalities(rows: Sequence[Utterance], spoken: Sequence[Utterance], source: P
     A modality that shares no item with those before it is left out, and says so. Raises UserError if only one is left.
     """
     items = [row for row in rows if row.source != "synthetic"]
-    voiced = [row for row in (*spoken, *rows) if row.source == "synthetic" and row.audio is not None]
+    voiced = [row for row in (*spoken, *rows) if row.source == "synthetic" and row.recordings]
     every: dict[str, dict[str, Utterance]] = {
-        "text": {row.id: replace(row, audio=None, source="text") for row in items if row.text},
+        "text": {row.id: said for row in items if (said := in_writing(row)) is not None},
         "synthetic": _synthetic(items, voiced),
-        "recording": {row.id: row for row in items if row.audio is not None},
+        "recording": {row.id: row for row in items if row.recordings},
     }
     kept: list[str] = []
     common = {row.id for row in items}

@@ -1,12 +1,14 @@
 """A test set answered clean and with noise at several ratios: how much accuracy noise costs.
 
 Each recording gets the same stretch of noise at every ratio, drawn from the seed and the row's id, so the curve over the
-ratios is paired: what differs between two levels is the loudness of the noise and nothing else.
+ratios is paired: what differs between two levels is the loudness of the noise and nothing else. The recordings of turns, which
+many rows may share, are drawn for by their file's name instead, and mixed once for all rows.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 import sys
 import tempfile
@@ -21,15 +23,17 @@ import soundfile
 from lalm import plugins
 from lalm.config import EvaluateSection, load_recipe
 from lalm.data import audio, noise
+from lalm.data.dialogue import all_recordings, with_turns
 from lalm.errors import DataError, UserError, many
 from lalm.evaluate import stats
 from lalm.evaluate.predict import answered, load_run, rows_to_answer, run_grammar, scores_of
 from lalm.evaluate.score import compare_rows, count_array
-from lalm.records import Utterance
+from lalm.records import Turn, Utterance
 from lalm.rundir import RunDir, write_json, write_jsonl
 
 DEFAULT_SNR_DB = "24,18,12,6"
 _MOST_DB = 100.0  # beyond this the softer side is below the last bit of the recordings
+_SOUNDS = ("audio", "turns")  # the fields of a predictions row that name recordings
 Row = Mapping[str, Any]
 
 
@@ -59,22 +63,24 @@ def predict_noisy(
     recipe = load_recipe(folder.recipe)
     rows, name = rows_to_answer(recipe, manifest, corpus, root, split)
     files, sources = noise.noise_files(noise_folder), noise.read_noise(noise_folder)
-    spoken = _spoken(name, rows)
+    spoken = with_sound(name, rows)
     grammar = run_grammar(folder, recipe.evaluate)
     _, model = load_run(run)
     _say("clean", 1, len(levels) + 1)
     clean = answered(model, task_examples(recipe, rows), recipe.evaluate, grammar)
     write_jsonl(folder.predictions(name), clean)
-    heard = [row for row in clean if "audio" in row]
+    heard = [row for row in clean if _has_sound(row)]
     noisy = {}
     for number, level in enumerate(levels, 2):
         _say(f"{level:g} dB", number, len(levels) + 1)
         with tempfile.TemporaryDirectory(prefix="lalm-noise-") as copies:
             noisy_rows = write_noisy(spoken, Path(copies), sources, level, seed)
-            rows_at = answered(model, task_examples(recipe, noisy_rows), recipe.evaluate, grammar)
-        # the copies with noise are gone: `audio` names the recording without it
+            examples = [example for example in task_examples(recipe, noisy_rows) if example.recordings]
+            rows_at = answered(model, examples, recipe.evaluate, grammar)
+        # the copies with noise are gone: `audio` and `turns` name the recordings without it
         noisy[level] = [
-            {**row, "audio": was["audio"], "snr_db": level} for row, was in zip(rows_at, heard, strict=True)
+            {**row, **{key: was[key] for key in _SOUNDS if key in was}, "snr_db": level}
+            for row, was in zip(rows_at, heard, strict=True)
         ]
         write_jsonl(folder.predictions(part(name, level)), noisy[level])
         write_json(folder.scores(part(name, level)), scores_of(noisy[level], recipe.evaluate))
@@ -84,7 +90,7 @@ def predict_noisy(
         "set": name,
         "num": len(heard),
         "num_without_recording": len(clean) - len(heard),
-        "noise": _about(noise_folder, files, seed),
+        "noise": about(noise_folder, files, seed),
         **summarise(heard, noisy, recipe.evaluate),
         "published": published(corpus or recipe.data.corpus.name) if own_set else None,
     }
@@ -120,48 +126,70 @@ def _say(what: str, number: int, total: int) -> None:
     print(f"[noise] {what} ({number} of {total})", file=sys.stderr, flush=True)
 
 
-def _spoken(name: str, rows: Sequence[Utterance]) -> list[Utterance]:
-    """The rows of a set that have a recording.
+def with_sound(name: str, rows: Sequence[Utterance]) -> list[Utterance]:
+    """The rows of a set that have a recording, of a turn or of what the user may reply too.
 
     Raises UserError if there are none; DataError that lists every recording which cannot be read, or is silent so that no
     ratio is defined.
     """
-    spoken, problems = [row for row in rows if row.audio is not None], []
+    spoken, problems = [row for row in rows if all_recordings(row)], []
     if not spoken:
         raise UserError(
             f"The set '{name}' holds no recordings ({many(len(rows), 'written row')}), so nothing is heard."
         )
-    for row in spoken:
-        assert row.audio is not None
+    paths = dict.fromkeys(path for row in spoken for path in all_recordings(row))
+    for path in paths:
         try:
-            if noise.speech_power(audio.load(row.audio)) == 0:
-                raise DataError(f"{row.audio}: is silent, so no ratio of speech to noise is defined.")
+            if noise.speech_power(audio.load(path)) == 0:
+                raise DataError(f"{path}: is silent, so no ratio of speech to noise is defined.")
         except DataError as error:
             problems.append(str(error))
     if problems:
-        raise DataError(f"{len(problems)} of {many(len(spoken), 'recording')} cannot be used.", problems)
+        raise DataError(f"{len(problems)} of {many(len(paths), 'recording')} cannot be used.", problems)
     return spoken
+
+
+def _has_sound(row: Row) -> bool:
+    return "audio" in row or any(turn["audio"] is not None for turn in row.get("turns", ()))
 
 
 def write_noisy(
     rows: Iterable[Utterance], folder: Path, sources: Sequence[np.ndarray], snr_db: float, seed: int
 ) -> list[Utterance]:
-    """The rows with copies of their recordings, written into `folder` with noise at a ratio.
+    """The rows with copies of their recordings, written into `folder` with noise at a ratio."""
+    numbers = itertools.count()
+    of_turns: dict[Path, Path] = {}
+
+    def copy(path: Path, name: str) -> Path:
+        target = folder / f"{next(numbers)}.wav"
+        _mix_file(path, target, sources, snr_db, noise.generator(seed, name))
+        return target
+
+    def noisy(turn: Turn) -> Turn:
+        if turn.audio is None:
+            return turn
+        if turn.audio not in of_turns:
+            of_turns[turn.audio] = copy(turn.audio, turn.audio.name)
+        return replace(turn, audio=of_turns[turn.audio])
+
+    return [
+        with_turns(row if row.audio is None else replace(row, audio=copy(row.audio, row.id)), noisy) for row in rows
+    ]
+
+
+def _mix_file(
+    source: Path, target: Path, sources: Sequence[np.ndarray], snr_db: float, rng: np.random.Generator
+) -> None:
+    """Write a recording with noise.
 
     24 bits, so that the noise of a high ratio is not rounded away, and a header without the time: the same mixture is the
     same file, and what was prepared of it is found again in the cache.
     """
-    copies = []
-    for number, row in enumerate(rows):
-        assert row.audio is not None
-        mixed = noise.mix(audio.load(row.audio), sources, snr_db, noise.generator(seed, row.id))
-        path = folder / f"{number}.wav"
-        try:
-            soundfile.write(path, mixed, noise.RATE_HZ, subtype="PCM_24")
-        except (soundfile.LibsndfileError, RuntimeError) as error:
-            raise UserError(f"{path}: the noisy recording cannot be written ({error}).") from None
-        copies.append(replace(row, audio=path))
-    return copies
+    mixed = noise.mix(audio.load(source), sources, snr_db, rng)
+    try:
+        soundfile.write(target, mixed, noise.RATE_HZ, subtype="PCM_24")
+    except (soundfile.LibsndfileError, RuntimeError) as error:
+        raise UserError(f"{target}: the noisy recording cannot be written ({error}).") from None
 
 
 def summarise(clean: Sequence[Row], noisy: Mapping[float, Sequence[Row]], cfg: EvaluateSection) -> dict[str, Any]:
@@ -207,7 +235,7 @@ def published(corpus: str) -> dict[str, Any] | None:
     return None if found is None else dict(found)
 
 
-def _about(folder: Path, files: Sequence[Path], seed: int) -> dict[str, Any]:
+def about(folder: Path, files: Sequence[Path], seed: int) -> dict[str, Any]:
     """Which noise it was: names, content and seed."""
     digest = hashlib.sha256()
     for path in files:

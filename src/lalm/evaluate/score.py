@@ -14,6 +14,7 @@ from lalm import plugins
 from lalm.data.manifest import json_lines
 from lalm.errors import DataError, nearest
 from lalm.evaluate import stats
+from lalm.languages import DEFAULT, base, name
 from lalm.evaluate.parse import asks_back
 from lalm.records import Frame, Reading, Status
 from lalm.rundir import write_json
@@ -26,6 +27,8 @@ DEFAULT_METRICS = (
     "command_acceptance",
     "extra_slots",
     "wer",
+    "wer_orthographic",
+    "cer",
 )
 STATUSES: tuple[Status, ...] = get_args(Status)
 
@@ -35,8 +38,28 @@ def score_rows(
 ) -> dict[str, Any]:
     """Metrics with 95 % intervals, summed counts, and how the answers were read (docs/formats.md, Scores).
 
-    A metric that no row can be counted for, or that is not defined (F1 without a single slot), has the value None.
+    A metric that no row can be counted for, or that is not defined (F1 without a single slot), has the value None. Rows of
+    several languages are scored together and, under `by_language`, each language by itself.
     """
+    together = _scores(rows, metrics, num_resamples, seed)
+    parts = by_language(rows)
+    if len(parts) < 2:
+        return together
+    own = {language: _scores(part, metrics, num_resamples, seed) for language, part in parts.items()}
+    return {**together, "by_language": own}
+
+
+def by_language(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    """Predictions rows by their language, languages in alphabetical order."""
+    parts: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        parts.setdefault(base(row.get("language", DEFAULT)), []).append(row)
+    return dict(sorted(parts.items()))
+
+
+def _scores(
+    rows: Sequence[Mapping[str, Any]], metrics: Sequence[str], num_resamples: int, seed: int
+) -> dict[str, Any]:
     values: dict[str, Any] = {}
     totals: dict[str, list[float]] = {}
     for name in metrics:
@@ -66,7 +89,7 @@ def count_array(rows: Iterable[Mapping[str, Any]], metric: ModuleType) -> np.nda
 
 def readings(row: Mapping[str, Any]) -> tuple[Reading, Reading]:
     """Reference and hypothesis of a predictions row; a row with `answers` was a question, and its raw answer is one."""
-    answer, language = row["prediction"], row.get("language", "en")
+    answer, language = row["prediction"], base(row.get("language", DEFAULT))
     right = Reading(Frame.from_json(row["gold"]), row.get("text"), language=language)
     given = Reading(Frame.from_json(answer) if answer is not None else None, row.get("heard"), language=language)
     if "answers" not in row:
@@ -120,6 +143,10 @@ def _problem(row: Any) -> str | None:
             return f"field '{field}' is {row[field]!r}, a string or null is needed"
     if not isinstance(row.get("language", "en"), str):
         return f"field 'language' is {row['language']!r}, a string is needed"
+    try:
+        base(row.get("language", DEFAULT))
+    except ValueError as error:
+        return f"field 'language': {error}"
     return _question_problem(row)
 
 
@@ -148,10 +175,17 @@ def _is_frame(value: Any) -> bool:
 
 
 def score_predictions(
-    predictions: Path, metrics: Sequence[str] = DEFAULT_METRICS, out: Path | None = None, num_resamples: int = 1000
+    predictions: Path,
+    metrics: Sequence[str] = DEFAULT_METRICS,
+    out: Path | None = None,
+    num_resamples: int = 1000,
+    by: str | None = None,
 ) -> dict[str, Any]:
-    """Scores of a predictions file; also written to `out` if it is given."""
-    scores = score_rows(read_predictions(predictions), metrics, num_resamples)
+    """Scores of a predictions file; also written to `out` if it is given. `by` "language" parts even a single language."""
+    rows = read_predictions(predictions)
+    scores = score_rows(rows, metrics, num_resamples)
+    if by is not None and "by_language" not in scores:
+        scores = {**scores, "by_language": {language: dict(scores) for language in by_language(rows)}}
     if out is not None:
         write_json(out, scores)
     return scores
@@ -199,6 +233,7 @@ def score_command(
     gold: Path | None,
     corpus_predictions: Path | None,
     gold_transcripts: bool,
+    by: str | None = None,
 ) -> dict[str, Any]:
     """What `lalm score` does: a predictions file of ours, or a corpus's own files with its official rules."""
     if corpus is not None:
@@ -206,6 +241,8 @@ def score_command(
 
         if gold is None or corpus_predictions is None:
             raise DataError("lalm score --corpus slurp needs --gold and --predictions.")
+        if by is not None:
+            raise DataError("--by language parts a predictions file of ours; the files of --corpus slurp name no language.")
         scores = score_slurp(gold, corpus_predictions, gold_transcripts)
         if out is not None:
             write_json(out, scores)
@@ -213,25 +250,27 @@ def score_command(
     if predictions is None:
         raise DataError("lalm score needs a predictions file, or --corpus slurp with --gold and --predictions.")
     names = tuple(name.strip() for name in metrics.split(",")) if metrics else DEFAULT_METRICS
-    return score_predictions(predictions, names, out)
+    return score_predictions(predictions, names, out, by=by)
 
 
 def as_text(scores: Mapping[str, Any]) -> str:
     """Scores for a person: a line a figure."""
     lines = []
-    for name, value in scores.get("metrics", scores).items():
+    for title, value in scores.get("metrics", scores).items():
         if isinstance(value, dict) and "value" in value:
             shown = (
                 "none"
                 if value["value"] is None
                 else f"{value['value']:.4f}  ({value['low']:.4f} to {value['high']:.4f})"
             )
-            lines.append(f"{name:<24} {shown}  n = {value['n']}")
+            lines.append(f"{title:<24} {shown}  n = {value['n']}")
         elif isinstance(value, dict):
             figures = "  ".join(f"{key} {figure:.4f}" for key, figure in value.items() if figure is not None)
-            lines.append(f"{name:<24} {figures}")
+            lines.append(f"{title:<24} {figures}")
         else:
-            lines.append(f"{name:<24} {value}")
+            lines.append(f"{title:<24} {value}")
     if "status" in scores:
         lines.append("answers: " + ", ".join(f"{count} {status}" for status, count in scores["status"].items()))
+    for language, own in scores.get("by_language", {}).items():
+        lines += ["", f"{name(language)} ({language})", as_text(own)]
     return "\n".join(lines)
