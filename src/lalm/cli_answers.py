@@ -118,7 +118,6 @@ def _converse(args: argparse.Namespace) -> None:
 def _score(args: argparse.Namespace) -> None:
     from lalm.evaluate.score import as_text, score_command
 
-    scores = score_command(
-        args.predictions_file, args.metrics, args.out, args.corpus, args.gold, args.predictions, args.gold_transcripts
-    )
+    official = (args.corpus, args.gold, args.predictions, args.gold_transcripts)
+    scores = score_command(args.predictions_file, args.metrics, args.out, *official, by=args.by)
     print(json.dumps(scores, indent=1) if args.json else as_text(scores))

@@ -64,6 +64,8 @@ def test_scores_by_hand(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
         "command_acceptance": (2 / 4, 4),
         "extra_slots": (1 / 3, 3),
         "wer": (1 / 6, 2),
+        "wer_orthographic": (1 / 6, 2),
+        "cer": (1 / 24, 2),  # an "e" of 13 and 11 characters
     }
     assert printed["status"] == {"ok": 2, "repaired": 1, "failed": 1}
     assert printed["counts"]["entity_f1"] == [3.0, 1.0, 1.0]

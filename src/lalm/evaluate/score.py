@@ -10,11 +10,10 @@ from typing import Any, get_args
 
 import numpy as np
 
-from lalm import plugins
+from lalm import languages, plugins
 from lalm.data.manifest import json_lines
 from lalm.errors import DataError, nearest
 from lalm.evaluate import stats
-from lalm.languages import DEFAULT, base, name
 from lalm.evaluate.parse import asks_back
 from lalm.records import Frame, Reading, Status
 from lalm.rundir import write_json
@@ -53,13 +52,11 @@ def by_language(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str
     """Predictions rows by their language, languages in alphabetical order."""
     parts: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
-        parts.setdefault(base(row.get("language", DEFAULT)), []).append(row)
+        parts.setdefault(languages.base(row.get("language", languages.DEFAULT)), []).append(row)
     return dict(sorted(parts.items()))
 
 
-def _scores(
-    rows: Sequence[Mapping[str, Any]], metrics: Sequence[str], num_resamples: int, seed: int
-) -> dict[str, Any]:
+def _scores(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str], num_resamples: int, seed: int) -> dict[str, Any]:
     values: dict[str, Any] = {}
     totals: dict[str, list[float]] = {}
     for name in metrics:
@@ -89,7 +86,7 @@ def count_array(rows: Iterable[Mapping[str, Any]], metric: ModuleType) -> np.nda
 
 def readings(row: Mapping[str, Any]) -> tuple[Reading, Reading]:
     """Reference and hypothesis of a predictions row; a row with `answers` was a question, and its raw answer is one."""
-    answer, language = row["prediction"], base(row.get("language", DEFAULT))
+    answer, language = row["prediction"], languages.base(row.get("language", languages.DEFAULT))
     right = Reading(Frame.from_json(row["gold"]), row.get("text"), language=language)
     given = Reading(Frame.from_json(answer) if answer is not None else None, row.get("heard"), language=language)
     if "answers" not in row:
@@ -144,7 +141,7 @@ def _problem(row: Any) -> str | None:
     if not isinstance(row.get("language", "en"), str):
         return f"field 'language' is {row['language']!r}, a string is needed"
     try:
-        base(row.get("language", DEFAULT))
+        languages.base(row.get("language", languages.DEFAULT))
     except ValueError as error:
         return f"field 'language': {error}"
     return _question_problem(row)
@@ -242,7 +239,9 @@ def score_command(
         if gold is None or corpus_predictions is None:
             raise DataError("lalm score --corpus slurp needs --gold and --predictions.")
         if by is not None:
-            raise DataError("--by language parts a predictions file of ours; the files of --corpus slurp name no language.")
+            raise DataError(
+                "--by language parts a predictions file of ours; the files of --corpus slurp name no language."
+            )
         scores = score_slurp(gold, corpus_predictions, gold_transcripts)
         if out is not None:
             write_json(out, scores)
@@ -272,5 +271,5 @@ def as_text(scores: Mapping[str, Any]) -> str:
     if "status" in scores:
         lines.append("answers: " + ", ".join(f"{count} {status}" for status, count in scores["status"].items()))
     for language, own in scores.get("by_language", {}).items():
-        lines += ["", f"{name(language)} ({language})", as_text(own)]
+        lines += ["", f"{languages.name(language)} ({language})", as_text(own)]
     return "\n".join(lines)

@@ -1,12 +1,14 @@
-"""Word error rate of what was heard against the transcript, where both are known."""
+"""Word error rate of what was heard against the transcript; characters in languages without blanks between words.
+
+Both sides are normalised (`_text`): lower case, punctuation aside. `wer_orthographic` counts the same without that.
+"""
 
 from __future__ import annotations
-
-import re
 
 import numpy as np
 
 from lalm.metrics._edits import edit_distance
+from lalm.metrics._text import normalised, units
 from lalm.plugins import PluginConfig
 from lalm.records import Reading
 
@@ -18,17 +20,14 @@ class Config(PluginConfig):
 
 
 def count(reference: Reading, hypothesis: Reading) -> tuple[float, ...] | None:
-    """(word edits, words of the reference); lower case, punctuation aside. None without words on both sides."""
+    """(edits, units of the reference); None without words on both sides."""
     if reference.text is None or hypothesis.text is None:
         return None
-    gold, heard = _words(reference.text), _words(hypothesis.text)
+    language = reference.language
+    gold, heard = (units(normalised(text, language), language) for text in (reference.text, hypothesis.text))
     return (float(edit_distance(gold, heard)), float(len(gold))) if gold else None
 
 
 def reduce(counts: np.ndarray) -> np.ndarray:
-    """edits / words over the last axis."""
+    """edits / units over the last axis."""
     return counts[..., 0] / counts[..., 1]
-
-
-def _words(text: str) -> list[str]:
-    return re.sub(r"[^\w' ]+", " ", text.lower().replace("\u2019", "'")).split()

@@ -12,6 +12,8 @@ from lalm.report.folder import Interval, Point
 NONE = "–"
 _TITLES = {
     "wer": "word error rate",
+    "wer_orthographic": "word error rate as written",
+    "cer": "character error rate",
     "slu_f1": "SLU-F1",
     "entity_f1": "entity F1",
 }
