@@ -46,10 +46,14 @@ class Format(Protocol):
 
 
 class Task(Protocol):
-    """`tasks/*`: makes training examples from an utterance; pure and seeded."""
+    """`tasks/*`: makes training examples from an utterance; pure and seeded.
+
+    Where one row must know of others (for wrong answers, say), a module holds `survey(rows, cfg)` as well: what it makes of
+    the training rows is handed to `examples` as a fourth argument.
+    """
 
     def examples(self, item: Utterance, cfg: Any, rng: Random) -> list[Example]:
-        """The examples of one utterance."""
+        """The examples of one utterance; none of an utterance that the task cannot use."""
 
 
 class SynthEngine(Protocol):
@@ -167,7 +171,10 @@ class Tuner(Protocol):
 
 
 class Scheme(Protocol):
-    """`schemes/*`: when which rows are seen. Pure data, no torch."""
+    """`schemes/*`: when which rows are seen. Pure data, no torch.
+
+    A module may hold `tasks(cfg)`: the auxiliary tasks (`PluginChoice`) whose pools, `text:transcribe` say, its plans use.
+    """
 
     def plan(self, cfg: Any, pools: Pools) -> list[Stage]: ...
 

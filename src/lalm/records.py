@@ -140,12 +140,14 @@ class Example:
 class Pools:
     """What a scheme may draw from: numbers of rows only, so that a plan is data and needs no rows.
 
-    `num_synthetic` counts synthetic speech of the training text.
+    `num_synthetic` counts synthetic speech of the training text. `of_tasks` holds the pools of auxiliary tasks by name,
+    `speech:transcribe` say; one that is not there counts as large as the pool before the colon.
     """
 
     num_text: int
     num_speech: int
     num_synthetic: int = 0
+    of_tasks: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -154,7 +156,8 @@ class Stage:
 
     `passes` says how often each pool (`text`, `speech`, `synthetic`) is gone through in one epoch: 1.0 every row
     once, 3.0 every row three times, 1/3 a third of the rows, another third in the next epoch. Rows of all pools are
-    mixed at random. `groups` None means the recipe's own choice of trainable groups.
+    mixed at random. The pools of an auxiliary task bear its name behind a colon: `text:transcribe`, `speech:transcribe`.
+    `groups` None means the recipe's own choice of trainable groups.
     """
 
     name: str

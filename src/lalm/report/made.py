@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from lalm.report.folder import StudyFolder
 from lalm.report.words import duration
-from lalm.train.setup import restrictiveness
+from lalm.train.provenance import restrictiveness
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,9 @@ class Config(PluginConfig):
 
 
 def examples(item: Utterance, cfg: Config, rng: Random) -> list[Example]:
-    """One example: spoken if the item has audio, else written."""
+    """One example: spoken if the item has audio, else written; none of a row with turns."""
+    if item.turns:
+        return []
     return [
         Example(
             id=item.id,

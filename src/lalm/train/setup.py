@@ -1,70 +1,115 @@
-"""What a run is set up from: rows, stages, model, trainable weights; and the record of how it was made."""
+"""What a run is set up from: rows, stages, model, trainable weights."""
 
 from __future__ import annotations
 
-import importlib.metadata
-import os
-import platform
-import re
-import resource
-import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from dataclasses import replace
 from random import Random
 from typing import Any
 
 from lalm import plugins
-from lalm.config import Recipe, TrainSection, config_hash
+from lalm.config import PluginChoice, Recipe, TrainSection
 from lalm.contracts import Model
-from lalm.data.audio import content_hash
 from lalm.data.grammar import Grammar, Seen, asked_grammar, seen_in
 from lalm.data.labels import answer_text
 from lalm.data.ontology import read_ontology, write_ontology
 from lalm.data.pools import LoadedPools
-from lalm.errors import ConfigError, DataError
-from lalm.records import Example, Pools, Stage, Utterance
+from lalm.errors import ConfigError, DataError, many
+from lalm.records import Example, Frame, Pools, Stage, Utterance
 from lalm.rundir import RunDir, write_json
-from lalm.train.copies import copies, num_copies
+from lalm.train.copies import copies
 from lalm.train.distributed import team
-
-# the most restrictive first: what a result made from several sources may be used for; "" stands for what is not known
-_RESTRICTIVENESS = (
-    r"\bnc\b|non-?commercial",
-    r"\bgemma\b",
-    "",
-    r"\bsa\b|share-?alike|\bl?a?gpl",
-    r"\bcc[ -]by\b",
-    r"\bapache",
-    r"\bmit\b|\bbsd\b",
-    r"\bcc0\b|public domain",
-)
+from lalm.train.provenance import provenance
 
 
 def make_examples(recipe: Recipe, pools: LoadedPools) -> dict[str, list[Example]]:
-    """Training rows by pool, made by the recipe's task; recordings are followed by their changed copies, if any."""
+    """Training rows by pool, made by the recipe's task; recordings are followed by their changed copies, if any.
+
+    Where the scheme asks for auxiliary tasks, their rows are in pools of their own: `text:transcribe`, say.
+    Raises UserError for a task that can use none of the rows.
+    """
     changed = copies(recipe.data, pools)
-    return {
-        "text": task_examples(recipe, pools.text),
-        "speech": task_examples(recipe, [*pools.speech, *changed["speech"]]),
-        "synthetic": task_examples(recipe, [*pools.synthetic, *changed["synthetic"]]),
+    rows = {
+        "text": pools.text,
+        "speech": [*pools.speech, *changed["speech"]],
+        "synthetic": [*pools.synthetic, *changed["synthetic"]],
     }
+    known = pools.text or [*pools.speech, *pools.synthetic]  # the same at every budget, where there is text
+    examples = {pool: examples_of(recipe, recipe.task, members, known) for pool, members in rows.items()}
+    _check_used(recipe.task, examples, rows)
+    for task in auxiliary_tasks(recipe):
+        made = {pool: examples_of(recipe, task, members, known, auxiliary=True) for pool, members in rows.items()}
+        _check_used(task, made, rows)
+        examples |= {f"{pool}:{task.name}": members for pool, members in made.items()}
+    return examples
+
+
+def auxiliary_tasks(recipe: Recipe) -> tuple[PluginChoice, ...]:
+    """The tasks that the scheme trains beside the recipe's own. Raises ConfigError if that one is among them."""
+    scheme = plugins.load("schemes", recipe.scheme.name)
+    if not hasattr(scheme, "tasks"):
+        return ()
+    found: tuple[PluginChoice, ...] = scheme.tasks(plugins.configure(scheme, recipe.scheme.options, "scheme"))
+    if recipe.task.name in {task.name for task in found}:
+        raise ConfigError(
+            f"scheme.tasks: {recipe.task.name} is the recipe's own task already; its weight is scheme.main_weight."
+        )
+    return found
 
 
 def task_examples(recipe: Recipe, rows: Sequence[Utterance]) -> list[Example]:
     """The recipe's task over rows, seeded."""
-    task = plugins.load("tasks", recipe.task.name)
-    cfg = plugins.configure(task, recipe.task.options, "task")
-    rng = Random(recipe.train.seed)
-    return [example for row in rows for example in task.examples(row, cfg, rng)]
+    return examples_of(recipe, recipe.task, rows, rows)
+
+
+def examples_of(
+    recipe: Recipe, choice: PluginChoice, rows: Sequence[Utterance], known: Sequence[Utterance], auxiliary: bool = False
+) -> list[Example]:
+    """A task over rows. Each row has a seed of its own, so what is made of it depends on no budget.
+
+    `known` are the rows that a task may look at beside each (`survey`). Rows of an auxiliary task are named
+    `<row>/<task>/<number>`, since a row's own name is that of its main example. With `task_tags` the instructions end with
+    a line of tags, against the interference of labels between tasks: as in Qwen-Audio (arXiv 2311.07919, section 3.2),
+    but after what all rows of a task share.
+    """
+    task = plugins.load("tasks", choice.name)
+    cfg = plugins.configure(task, choice.options, "task")
+    others = (task.survey(known, cfg),) if hasattr(task, "survey") else ()
+    result = []
+    for row in rows:
+        made = task.examples(row, cfg, Random(f"{recipe.train.seed}/{choice.name}/{row.id}"), *others)
+        for number, example in enumerate(made, 1):
+            name = f"{row.id}/{choice.name}/{number}" if auxiliary else example.id
+            tags = f"\n[task: {example.task}] [language: {example.language}]" if recipe.task_tags else ""
+            result.append(replace(example, id=name, instruction=f"{example.instruction}{tags}"))
+    return result
+
+
+def _check_used(
+    task: PluginChoice, made: Mapping[str, Sequence[Example]], rows: Mapping[str, Sequence[Utterance]]
+) -> None:
+    """Raises ConfigError if a task makes nothing of all rows."""
+    there = [row for members in rows.values() for row in members]
+    if there and not any(made.values()):
+        raise ConfigError(
+            f"The task {task.name} can use none of the {many(len(there), 'training row')} (first '{there[0].id}', with "
+            f"{_what_it_has(there[0])}). It is: {plugins.summary('tasks', task.name)}"
+        )
+
+
+def _what_it_has(row: Utterance) -> str:
+    names = ("turns", "text", "audio", "context", "question", "answers", "clarification")
+    has = [name for name in names if getattr(row, name)] + ["a label"] * (row.frame != Frame(None))
+    return " and ".join(filter(None, [", ".join(has[:-1]), has[-1]])) if has else "nothing"
 
 
 def plan(recipe: Recipe, examples: Mapping[str, Sequence[Example]]) -> list[Stage]:
     """The scheme's stages for these pools. Raises ConfigError where a pool that it needs is empty."""
     scheme = plugins.load("schemes", recipe.scheme.name)
     cfg = plugins.configure(scheme, recipe.scheme.options, "scheme")
-    sizes = Pools(len(examples["text"]), len(examples["speech"]), len(examples["synthetic"]))
+    of_tasks = {pool: len(rows) for pool, rows in examples.items() if ":" in pool}
+    sizes = Pools(len(examples["text"]), len(examples["speech"]), len(examples["synthetic"]), of_tasks)
     stages: list[Stage] = scheme.plan(cfg, sizes)
     if any(stage.passes.get("text", 0) > 0 for stage in stages) and not examples["text"]:
         raise DataError(f"The scheme {recipe.scheme.name} trains on text and the corpus has no labelled training text.")
@@ -175,75 +220,3 @@ def finish(
         made = provenance(recipe, model, pools)
         write_json(run.info, {**made, **counts, "seconds": round(time.monotonic() - started, 1)})
     team().wait()
-
-
-def provenance(recipe: Recipe, model: Model, pools: LoadedPools) -> dict[str, Any]:
-    """What made this run: hashes, versions, hardware, seed, licences with the most restrictive on top."""
-    values = recipe.model_dump(mode="json")
-    licences = {**model.identity.get("licences", {}), f"corpus {recipe.data.corpus.name}": corpus_licence(recipe)}
-    if recipe.data.augment is not None and recipe.data.augment.noise_folder is not None:
-        licences[f"noise {recipe.data.augment.noise_folder.name}"] = "not stated"
-    return {
-        "licences": dict(sorted(licences.items(), key=lambda item: restrictiveness(item[1]))),
-        "config_hash": config_hash(values),
-        "data_hash": data_hash(pools),
-        "model": {key: value for key, value in model.identity.items() if key != "licences"},
-        "num_text": len(pools.text),
-        "num_speech": len(pools.speech),
-        "num_synthetic": len(pools.synthetic),
-        "num_copies": num_copies(recipe.data, pools),
-        "seed": recipe.train.seed,
-        "versions": {
-            name: importlib.metadata.version(name) for name in ("torch", "transformers", "peft", "numpy", "soundfile")
-        }
-        | {"python": platform.python_version(), "lalm": _own_version()},
-        "hardware": {"machine": platform.machine(), "cores": os.cpu_count(), "device": _device()},
-        "num_processes": team().size,
-        "git": _git_state(),
-        "command": " ".join(["lalm", *sys.argv[1:]]),
-        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    }
-
-
-def data_hash(pools: LoadedPools) -> str:
-    """Names the training rows: words, labels and the recordings themselves."""
-    rows = (*pools.text, *pools.speech, *pools.synthetic)
-    return config_hash([[row.id, row.text, row.frame.to_json(), row.audio and content_hash(row.audio)] for row in rows])
-
-
-def corpus_licence(recipe: Recipe) -> str:
-    """The licence that the corpus plug-in states."""
-    return str(getattr(plugins.load("corpora", recipe.data.corpus.name), "LICENCE", "not stated"))
-
-
-def restrictiveness(licence: str) -> int:
-    known = (i for i, pattern in enumerate(_RESTRICTIVENESS) if pattern and re.search(pattern, licence.lower()))
-    return next(known, _RESTRICTIVENESS.index(""))
-
-
-def _own_version() -> str:
-    import lalm
-
-    return lalm.__version__
-
-
-def _device() -> str:
-    import torch
-
-    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else "cpu"
-
-
-def _git_state() -> str | None:
-    try:
-        state = subprocess.run(
-            ["git", "describe", "--always", "--dirty"],
-            capture_output=True,
-            text=True,
-            timeout=5,
-            cwd=Path(__file__).parent,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return state.stdout.strip()
