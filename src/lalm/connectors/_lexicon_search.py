@@ -12,6 +12,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -55,15 +56,23 @@ class Lexicon:
         self.unigrams = dict(unigrams)
         self.bigrams = {first: dict(seconds) for first, seconds in bigrams.items()}
         self.pronunciations = {word: tuple(sounds) for word, sounds in pronunciations.items()}
-        self.root = _Node()
+
+    @cached_property
+    def root(self) -> _Node:
+        """The tree of pronunciations; made when something is searched for, since that takes a second."""
+        root = _Node()
         for word, sounds in self.pronunciations.items():
             for sound in sounds:
-                self._add(word, sound, self.unigrams[word])
+                self._add(root, word, sound, self.unigrams[word])
+        return root
 
-    def _add(self, word: str, sound: str, log_prob: float) -> None:
-        node = self.root
+    def _add(self, root: _Node, word: str, sound: str, log_prob: float) -> None:
+        node = root
         for phone in sound:
-            node = node.children.setdefault(phone, _Node())
+            below = node.children.get(phone)
+            if below is None:
+                below = node.children[phone] = _Node()
+            node = below
             node.best = max(node.best, log_prob)
         if sound:
             node.words = sorted([*node.words, (word, log_prob)], key=lambda item: -item[1])[:NUM_HOMOPHONES]

@@ -12,6 +12,7 @@ import difflib
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -72,10 +73,16 @@ class CtcConnector(nn.Module):
         self.cfg = cfg
         self._weights, self._lexicon_file = cfg.weights or WEIGHTS, cfg.lexicon or LEXICON
         self.head = read_head(self._weights, config)
-        self.lexicon = Lexicon.read(self._lexicon_file)
+        if not self._lexicon_file.is_file():
+            raise ModelError(f"backbone.connector.lexicon: {self._lexicon_file}: there is no such file.")
         self.search = SearchConfig(beam=cfg.beam, lm_weight=cfg.lm_weight, word_bonus=cfg.word_bonus)
         self._tokenizer: Any = None
         self._embed: list[nn.Module] = []  # in a list: the language model's weights are not this module's
+
+    @cached_property
+    def lexicon(self) -> Lexicon:
+        """The word list; read when the first recording or sentence needs it, since that takes a second."""
+        return Lexicon.read(self._lexicon_file)
 
     def bind(self, tokenizer: Any, embed_tokens: nn.Module) -> None:
         """The language model's tokenizer and embeddings."""

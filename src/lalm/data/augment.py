@@ -15,10 +15,11 @@ import numpy as np
 import soundfile
 import soxr
 from pydantic import BaseModel, ConfigDict, Field
-from scipy import signal
 
 from lalm.data.noise import generator, mix
 from lalm.sections import AugmentSection
+
+# scipy.signal is imported where it is used: it takes a second, and most runs have no use for it
 
 Range = tuple[float, float]
 RATE_HZ = 16_000  # of what `changed` takes and gives
@@ -88,6 +89,8 @@ def changed(samples: np.ndarray, cfg: AugmentSection, noise: Sequence[np.ndarray
 
 def in_room(samples: np.ndarray, rate_hz: int, reverb_s: float, rng: np.random.Generator) -> np.ndarray:
     """Samples [num_samples] as heard in a drawn room whose sound falls by 60 dB within `reverb_s`; the same length."""
+    from scipy import signal
+
     return signal.fftconvolve(samples, room(rate_hz, reverb_s, rng))[: len(samples)]
 
 
@@ -102,6 +105,8 @@ def room(rate_hz: int, reverb_s: float, rng: np.random.Generator) -> np.ndarray:
 
 def by_telephone(samples: np.ndarray, codec: str) -> np.ndarray:
     """Samples [num_samples] at 16 kHz through a line of 8 kHz: its band, 300 to 3400 Hz, and a codec (`mulaw`, `alaw`, `gsm`)."""
+    from scipy import signal
+
     narrow = soxr.resample(np.asarray(samples, np.float32), RATE_HZ, LINE_HZ)
     narrow = signal.sosfilt(signal.butter(4, LINE_BAND_HZ, "bandpass", fs=LINE_HZ, output="sos"), narrow)
     heard = soxr.resample(coded(np.clip(narrow, -1, 1), codec), LINE_HZ, RATE_HZ)[: len(samples)]
@@ -127,6 +132,8 @@ def _with_noise(samples: np.ndarray, snr_db: float, rng: np.random.Generator) ->
 
 
 def _narrow(samples: np.ndarray, rate_hz: int, rng: np.random.Generator) -> np.ndarray:
+    from scipy import signal
+
     low, high = (300.0, 3400.0) if rng.random() < 0.5 else (rng.uniform(50, 150), rng.uniform(3800, 7000))
     bands = signal.butter(4, (low, min(high, 0.45 * rate_hz)), "bandpass", fs=rate_hz, output="sos")
     return signal.sosfilt(bands, samples)
