@@ -5,7 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
+
+from lalm.languages import Language, base
 
 
 class PluginChoice(BaseModel):
@@ -110,6 +121,38 @@ class JoinSection(Section):
     seed: int = Field(0, description="seed of what is added where, with the row's id")
 
 
+_SPEECH_BUDGETS = ("speech_share", "speech_items", "speech_minutes")
+
+
+def _stated(section: BaseModel) -> list[str]:
+    """The speech budgets that a section states. Raises ValueError if there is more than one."""
+    given = [budget for budget in _SPEECH_BUDGETS if getattr(section, budget) is not None]
+    if len(given) > 1:
+        raise ValueError(f"give one speech budget, not {' and '.join(given)}")
+    return given
+
+
+class LanguageBudget(Section):
+    """What is used of one language; what is not stated is as in the section around it, of this language's own rows."""
+
+    speech_share: float | None = Field(None, ge=0, le=1, description="recordings used, as a share of the language's")
+    speech_items: int | None = Field(None, ge=0, description="recordings used, as a number of items")
+    speech_minutes: float | None = Field(None, ge=0, description="recordings used, in minutes of audio")
+    num_text: int | None = Field(
+        None, ge=0, description="text rows used: first those of the recordings, as the budget draws them"
+    )
+
+    @property
+    def states_speech(self) -> bool:
+        """Whether there is a speech budget."""
+        return bool(_stated(self))
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> LanguageBudget:
+        _stated(self)
+        return self
+
+
 class DataSection(Section):
     """Which rows."""
 
@@ -125,6 +168,17 @@ class DataSection(Section):
     )
     num_text: PositiveInt | None = Field(None, description="text rows used, drawn at random (none: all)")
     num_test: PositiveInt | None = Field(None, description="test rows used, drawn at random (none: all)")
+    languages: dict[Language, LanguageBudget] | None = Field(
+        None, description="languages that are trained on, each with its budgets (none: all, under one budget)"
+    )
+    language_temperature: float | None = Field(
+        None,
+        ge=1,
+        description="rows of a language are seen in proportion to their number ** (1 / temperature) (none: each as the scheme says)",
+    )
+    budget_sources: tuple[Literal["recorded", "synthetic"], ...] = Field(
+        ("recorded",), min_length=1, description="which speech of the corpus the speech budget is drawn from"
+    )
     synthetic: Path | None = Field(None, description="manifest of synthetic speech of the training text, if any")
     join_text: JoinSection | None = Field(None, description="sentences joined of the written rows (none: none)")
     augment: AugmentSection | None = Field(None, description="changed copies of the training recordings (none: none)")
@@ -132,10 +186,23 @@ class DataSection(Section):
 
     @model_validator(mode="after")
     def _one_budget(self) -> DataSection:
-        given = [n for n in ("speech_share", "speech_items", "speech_minutes") if getattr(self, n) is not None]
-        if len(given) > 1:
-            raise ValueError(f"give one speech budget, not {' and '.join(given)}")
+        _stated(self)
         return self
+
+    @field_validator("languages", mode="before")
+    @classmethod
+    def _each_language_once(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        if not value:
+            raise ValueError("names no language; leave it out to train on all")
+        seen: dict[str, str] = {}
+        for tag in map(str, value):
+            code = base(tag)
+            if code in seen:
+                raise ValueError(f"{seen[code]} and {tag} are one language here, {code}; give it one budget")
+            seen[code] = tag
+        return {tag: {} if budget is None else budget for tag, budget in value.items()}
 
 
 class TrainSection(Section):
