@@ -50,6 +50,7 @@ def provenance(recipe: Recipe, model: Model, pools: LoadedPools) -> dict[str, An
         "num_speech": len(pools.speech),
         "num_synthetic": len(pools.synthetic),
         "num_copies": num_copies(recipe.data, pools),
+        "languages": languages_of(pools),
         "seed": recipe.train.seed,
         "versions": {
             name: importlib.metadata.version(name) for name in ("torch", "transformers", "peft", "numpy", "soundfile")
@@ -62,6 +63,16 @@ def provenance(recipe: Recipe, model: Model, pools: LoadedPools) -> dict[str, An
         "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
+
+
+def languages_of(pools: LoadedPools) -> dict[str, dict[str, int]]:
+    """Training rows by language and pool: `num_text`, `num_speech`, `num_synthetic`."""
+    result: dict[str, dict[str, int]] = {}
+    for name in ("text", "speech", "synthetic"):
+        for row in getattr(pools, name):
+            own = result.setdefault(row.language, {"num_text": 0, "num_speech": 0, "num_synthetic": 0})
+            own[f"num_{name}"] += 1
+    return dict(sorted(result.items()))
 
 
 def data_hash(pools: LoadedPools) -> str:

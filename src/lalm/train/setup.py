@@ -20,6 +20,7 @@ from lalm.records import Example, Frame, Pools, Stage, Utterance
 from lalm.rundir import RunDir, write_json
 from lalm.train.copies import copies
 from lalm.train.distributed import team
+from lalm.train.mixture import by_temperature, with_parts
 from lalm.train.provenance import provenance
 
 
@@ -42,7 +43,7 @@ def make_examples(recipe: Recipe, pools: LoadedPools) -> dict[str, list[Example]
         made = {pool: examples_of(recipe, task, members, known, auxiliary=True) for pool, members in rows.items()}
         _check_used(task, made, rows)
         examples |= {f"{pool}:{task.name}": members for pool, members in made.items()}
-    return examples
+    return examples if recipe.data.language_temperature is None else with_parts(examples)
 
 
 def auxiliary_tasks(recipe: Recipe) -> tuple[PluginChoice, ...]:
@@ -108,7 +109,7 @@ def plan(recipe: Recipe, examples: Mapping[str, Sequence[Example]]) -> list[Stag
     """The scheme's stages for these pools. Raises ConfigError where a pool that it needs is empty."""
     scheme = plugins.load("schemes", recipe.scheme.name)
     cfg = plugins.configure(scheme, recipe.scheme.options, "scheme")
-    of_tasks = {pool: len(rows) for pool, rows in examples.items() if ":" in pool}
+    of_tasks = {pool: len(rows) for pool, rows in examples.items() if ":" in pool and "@" not in pool}
     sizes = Pools(len(examples["text"]), len(examples["speech"]), len(examples["synthetic"]), of_tasks)
     stages: list[Stage] = scheme.plan(cfg, sizes)
     if any(stage.passes.get("text", 0) > 0 for stage in stages) and not examples["text"]:
@@ -117,6 +118,8 @@ def plan(recipe: Recipe, examples: Mapping[str, Sequence[Example]]) -> list[Stag
         raise ConfigError(
             "scheme.synthetic_passes is above 0 and data.synthetic names no manifest of synthetic speech."
         )
+    if recipe.data.language_temperature is not None:
+        stages = by_temperature(stages, examples, recipe.data.language_temperature)
     return stages
 
 
