@@ -210,7 +210,7 @@ MISTAKES = {
         [{"id": "x", "text": "dim", "label": "dim"}],
         {"scheme": "text_only"},
         [],
-        ["none of the 1 training rows has an 'intent' or 'slots'", "label"],
+        ["none of the 1 training rows has an 'intent', 'slots' or 'answers'", "label"],
     ),
 }
 

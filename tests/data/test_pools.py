@@ -86,7 +86,7 @@ def test_empty_pools_and_missing_folders_are_refused(tmp_path):
 
 def test_rows_without_any_label_are_refused_with_the_field_that_was_meant(tmp_path):
     rows = [{"id": "a", "text": "hello", "label": "greet"}, {"id": "b", "text": "bye", "label": "leave"}]
-    with pytest.raises(DataError, match=r"none of the 2 training rows has an 'intent' or 'slots'.*label"):
+    with pytest.raises(DataError, match=r"none of the 2 training rows has an 'intent', 'slots' or 'answers'.*label"):
         load_pools(data(project(tmp_path, rows)))
 
 

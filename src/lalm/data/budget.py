@@ -13,6 +13,7 @@ from random import Random
 
 import numpy as np
 
+from lalm.data.dialogue import heard_s
 from lalm.errors import DataError, many
 from lalm.records import Utterance
 
@@ -54,7 +55,7 @@ def draw(
 
 
 def _minutes(ordered: Sequence[Utterance], minutes: float) -> list[Utterance]:
-    unknown = [row.id for row in ordered if row.duration_s is None]
+    unknown = [row.id for row in ordered if heard_s(row) is None]
     if unknown:
         raise DataError(
             f"data.speech_minutes: {many(len(unknown), 'recording')} without duration_s, first '{unknown[0]}'."
@@ -62,13 +63,13 @@ def _minutes(ordered: Sequence[Utterance], minutes: float) -> list[Utterance]:
     result: list[Utterance] = []
     seconds = 0.0
     for row in ordered:
-        seconds += row.duration_s or 0.0
+        seconds += heard_s(row) or 0.0
         if seconds > 60 * minutes:
             break
         result.append(row)
     if not result:
         raise DataError(
-            f"data.speech_minutes: {minutes:g} is shorter than the first recording ({ordered[0].duration_s:.1f} s)."
+            f"data.speech_minutes: {minutes:g} is shorter than the first recording ({heard_s(ordered[0]):.1f} s)."
         )
     return result
 
@@ -108,7 +109,9 @@ def balanced_order(recordings: Sequence[Utterance], seed: int, already: Sequence
 
 
 def _labels(row: Utterance) -> frozenset[tuple[str, str]]:
-    return frozenset([("intent", row.frame.intent or ""), *(("slot", slot.type) for slot in row.frame.slots)])
+    """What a budget is balanced over; of dialogues also whether there is something to ask back."""
+    asks = [("clarification", "")] if row.clarification is not None else []
+    return frozenset([("intent", row.frame.intent or ""), *(("slot", slot.type) for slot in row.frame.slots), *asks])
 
 
 def check_speakers_apart(train: Sequence[Utterance], test: Sequence[Utterance]) -> None:

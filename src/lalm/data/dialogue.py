@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
 from lalm.data.fields import relative, seconds, shown, sound, whole, words
 from lalm.errors import nearest
-from lalm.records import Clarification, Role, Turn, Utterance
+from lalm.records import Clarification, Example, Role, Turn, Utterance
 
 FIELDS = ("context", "question", "turns", "answers", "clarification")
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -80,9 +80,24 @@ def with_turns(row: Utterance, change: Callable[[Turn], Turn]) -> Utterance:
     return replace(row, turns=tuple(map(change, row.turns)), clarification=clarification)
 
 
+def with_recordings(example: Example, recordings: Sequence[Path]) -> Example:
+    """The example with other recordings, in the order of `example.recordings`."""
+    others = iter(recordings)
+    audio = next(others) if example.audio is not None else None
+    turns = tuple(turn if turn.audio is None else replace(turn, audio=next(others)) for turn in example.turns)
+    return replace(example, audio=audio, turns=turns)
+
+
+def example_in_writing(example: Example) -> Example | None:
+    """The example without its recordings; None if something of it is known as a recording alone."""
+    if any(not turn.text for turn in example.turns) or not (example.text or example.turns):
+        return None
+    return replace(example, audio=None, turns=tuple(map(_written, example.turns)))
+
+
 def heard_s(row: Utterance) -> float | None:
-    """Seconds of the row's recordings; None where one of them is not known, 0 where there are none."""
-    if row.audio is not None:
+    """Seconds of the row's recordings, of all turns together; None where one of them is not known."""
+    if not row.turns:
         return row.duration_s
     known = [turn.duration_s for turn in row.turns if turn.audio is not None]
     return None if None in known else sum(seconds for seconds in known if seconds is not None)

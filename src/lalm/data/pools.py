@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from random import Random
 from typing import Any
 
 from lalm import plugins
 from lalm.config import DataSection
-from lalm.data import audio, budget
+from lalm.data import audio, budget, by_language
 from lalm.data.choosing import by_selector
+from lalm.data.dialogue import all_recordings, heard_s, in_writing, is_labelled
 from lalm.data.joining import joined
 from lalm.data.manifest import read_manifest
 from lalm.errors import DataError, many
 from lalm.records import Utterance
-
-_OTHER_ANSWERS = {"answers", "turns"}  # what question and dialogue rows are labelled with
 
 
 @dataclass(frozen=True)
@@ -43,13 +42,41 @@ def load_pools(data: DataSection) -> LoadedPools:
     if not data.root.exists():
         raise DataError(f"data.root: {data.root} does not exist, so the corpus '{data.corpus.name}' cannot be read.")
     train, dev, test = (list(corpus.read(data.root, split, cfg)) for split in ("train", "dev", "test"))
-    text = _text_rows(train)
-    recorded = [row for row in train if row.audio is not None and row.source == "recorded"]
+    if data.languages is not None:
+        by_language.check_there(data, {row.language for row in train})
+        train = [row for row in train if row.language in data.languages]
+    text = _text_rows(train, data.budget_sources)
+    recorded = [row for row in train if row.recordings and row.source in data.budget_sources]
     if not text and not recorded:
         raise DataError(f"The corpus '{data.corpus.name}' in {data.root} has no training rows at all.")
     _check_labelled(train, data)
-    _check_files_apart([row for row in train if row.audio is not None], test)
+    _check_files_apart(train, test)
     budget.check_speakers_apart(recorded, test)
+    text, speech = (_draw if data.languages is None else by_language.draw)(text, recorded, data)
+    if data.join_text is not None:
+        own = by_language.of_languages(text).values()
+        text = [*text, *(new for rows in own for new in joined(rows, data.join_text))]
+    synthetic = []
+    if data.synthetic is not None:
+        rows = read_manifest(data.synthetic, allow_outside=data.allow_outside_paths)
+        synthetic = [row for row in rows if row.recordings and row.split in (None, "train")]
+        synthetic = [row for row in synthetic if data.languages is None or row.language in data.languages]
+    synthetic += [row for row in train if row.recordings and row.source not in ("recorded", *data.budget_sources)]
+    return LoadedPools(
+        text=text,
+        speech=speech,
+        synthetic=synthetic,
+        dev=dev,
+        test=_sample(test, data.num_test, "test rows"),
+        num_pool_speech=len(recorded),
+        pool_speech_s=sum(heard_s(row) or 0.0 for row in recorded),
+    )
+
+
+def _draw(
+    text: Sequence[Utterance], recorded: Sequence[Utterance], data: DataSection
+) -> tuple[list[Utterance], list[Utterance]]:
+    """Text rows and recordings under one budget, whatever their languages."""
     text = _sample(text, data.num_text, "text rows")
     choose = by_selector(data.selector, data.budget_seed, text, "data.selector") if data.selector is not None else None
     speech = budget.draw(
@@ -60,28 +87,13 @@ def load_pools(data: DataSection) -> LoadedPools:
         seed=data.budget_seed,
         choose=choose,
     )
-    if data.join_text is not None:
-        text = [*text, *joined(text, data.join_text)]
-    synthetic = []
-    if data.synthetic is not None:
-        rows = read_manifest(data.synthetic, allow_outside=data.allow_outside_paths)
-        synthetic = [row for row in rows if row.audio is not None and row.split in (None, "train")]
-    synthetic += [row for row in train if row.audio is not None and row.source == "synthetic"]
-    return LoadedPools(
-        text=text,
-        speech=speech,
-        synthetic=synthetic,
-        dev=dev,
-        test=_sample(test, data.num_test, "test rows"),
-        num_pool_speech=len(recorded),
-        pool_speech_s=sum(row.duration_s or 0.0 for row in recorded),
-    )
+    return text, speech
 
 
 def check_recordings(*pools: LoadedPools) -> None:
     """Decode every recording that would be used to its end, once. Raises DataError that lists all that cannot be used."""
     rows = (row for one in pools for row in (*one.speech, *one.synthetic, *one.dev, *one.test))
-    audio.check(row.audio for row in rows if row.audio is not None)
+    audio.check(path for row in rows for path in all_recordings(row))
 
 
 def corpus_options(data: DataSection) -> dict[str, Any]:
@@ -95,31 +107,40 @@ def corpus_options(data: DataSection) -> dict[str, Any]:
 
 def _check_files_apart(train: Sequence[Utterance], test: Sequence[Utterance]) -> None:
     """Raises DataError if a recording is trained on and tested."""
-    both = {row.audio for row in train} & {row.audio for row in test if row.audio is not None}
+    heard_in_training = {path for row in train for path in all_recordings(row)}
+    both = heard_in_training & {path for row in test for path in all_recordings(row)}
     if both:
         raise DataError(f"{many(len(both), 'recording')} in training and in test.", sorted(str(path) for path in both))
 
 
 def _check_labelled(train: Sequence[Utterance], data: DataSection) -> None:
     """Raises DataError if not one training row says what it means: the label stands in a field of another name, then."""
-    extra = {name for row in train for name in row.meta.get("extra", {})}
-    if extra & _OTHER_ANSWERS or any(row.frame.intent or row.frame.slots for row in train):
+    if any(is_labelled(row) for row in train):
         return
+    extra = {name for row in train for name in row.meta.get("extra", {})}
     hint = f" Fields that are not known: {', '.join(sorted(extra))}." if extra else ""
     raise DataError(
-        f"{data.root}: none of the {len(train)} training rows has an 'intent' or 'slots', so there is nothing to learn.{hint}"
+        f"{data.root}: none of the {len(train)} training rows has an 'intent', 'slots' or 'answers', so there is nothing to learn.{hint}"
     )
 
 
-def _text_rows(train: Sequence[Utterance]) -> list[Utterance]:
-    """The labelled sentences: all written rows, and what was said in recordings unless it stands there in writing."""
-    written = [row for row in train if row.text and row.audio is None]
-    known = {(row.text, row.frame) for row in written}
+def _text_rows(train: Sequence[Utterance], sources: Sequence[str]) -> list[Utterance]:
+    """The labelled sentences and dialogues: all written rows, and what was said in recordings (those that a budget is drawn
+    from) unless that stands in writing."""
+    written = [row for row in train if (row.text or row.turns) and not row.recordings]
+    known = {_in_words(row) for row in written}
     for row in train:
-        if row.text and row.audio is not None and row.source == "recorded" and (row.text, row.frame) not in known:
-            known.add((row.text, row.frame))
-            written.append(replace(row, audio=None, source="text"))
+        twin = in_writing(row) if row.recordings and row.source in sources else None
+        if twin is not None and _in_words(twin) not in known:
+            known.add(_in_words(twin))
+            written.append(twin)
     return written
+
+
+def _in_words(row: Utterance) -> tuple[Any, ...]:
+    """All that a row says, its recordings aside."""
+    said = tuple((turn.role, turn.text) for turn in row.turns)
+    return row.language, row.text, row.frame, said, row.context, row.question, row.answers
 
 
 def _sample(rows: Sequence[Utterance], number: int | None, what: str) -> list[Utterance]:

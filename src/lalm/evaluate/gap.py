@@ -95,7 +95,7 @@ def modalities(rows: Sequence[Utterance], spoken: Sequence[Utterance], source: P
     items = [row for row in rows if row.source != "synthetic"]
     voiced = [row for row in (*spoken, *rows) if row.source == "synthetic" and row.recordings]
     every: dict[str, dict[str, Utterance]] = {
-        "text": {row.id: said for row in items if (said := in_writing(row)) is not None},
+        "text": {row.id: twin for row in items if (twin := in_writing(row)) is not None},
         "synthetic": _synthetic(items, voiced),
         "recording": {row.id: row for row in items if row.recordings},
     }

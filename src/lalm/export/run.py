@@ -105,8 +105,9 @@ def sample(recipe: Recipe) -> list[Example]:
     """
     pools = load_pools(recipe.data)
     test, speech, text = (task_examples(recipe, rows) for rows in (pools.test, pools.speech, pools.text))
-    spoken = [row for row in test if row.audio is not None] or speech
-    written = [replace(row, audio=None) for row in test if row.text is not None] or text
+    spoken = [row for row in test if row.audio is not None] or [row for row in speech if row.audio is not None]
+    written = [replace(row, audio=None) for row in test if row.text is not None]
+    written = written or [row for row in text if row.text is not None]
     if not spoken and not written:
         raise UserError("The run's data hold no row that the export could be tried on.")
     half = NUM_ROWS // 2

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ import soundfile
 
 from lalm.contracts import Model
 from lalm.data import audio
+from lalm.data.dialogue import with_recordings
 from lalm.records import Example
 
 if TYPE_CHECKING:
@@ -76,14 +77,16 @@ def _heard(model: Model, recordings: Sequence[Example], folder: Path) -> list[Fi
 
     What replaces it is made as long as it is: a row of another length has another loss, heard or not.
     """
-    sounds = [audio.load(row.audio) for row in recordings if row.audio is not None]
+    sounds = [[audio.load(path) for path in row.recordings] for row in recordings]
     silent, other = [], []
-    for index, (example, sound) in enumerate(zip(recordings, sounds, strict=True)):
-        following = np.resize(sounds[(index + 1) % len(sounds)], len(sound))
-        if np.array_equal(following, sound):
-            following = 0.1 * np.random.default_rng(index).standard_normal(len(sound))
-        other.append(_with_sound(example, following, folder / f"other-{index}.wav"))
-        silent.append(_with_sound(example, np.zeros(len(sound)), folder / f"silent-{index}.wav"))
+    for index, (example, own) in enumerate(zip(recordings, sounds, strict=True)):
+        next_ones = sounds[(index + 1) % len(sounds)]
+        following = [np.resize(next_ones[i % len(next_ones)], len(sound)) for i, sound in enumerate(own)]
+        if all(map(np.array_equal, following, own)):
+            rng = np.random.default_rng(index)
+            following = [0.1 * rng.standard_normal(len(sound)) for sound in own]
+        other.append(_with_sounds(example, following, folder, f"other-{index}"))
+        silent.append(_with_sounds(example, [np.zeros(len(sound)) for sound in own], folder, f"silent-{index}"))
     before = _losses(model, recordings)
     findings = []
     for question, changed in (("another recording changes the loss", other), ("silence is not speech", silent)):
@@ -94,9 +97,11 @@ def _heard(model: Model, recordings: Sequence[Example], folder: Path) -> list[Fi
     return findings
 
 
-def _with_sound(example: Example, samples: np.ndarray, path: Path) -> Example:
-    soundfile.write(path, samples, 16_000, subtype="FLOAT")
-    return replace(example, audio=path)
+def _with_sounds(example: Example, sounds: Sequence[np.ndarray], folder: Path, name: str) -> Example:
+    paths = [folder / f"{name}-{number}.wav" for number in range(len(sounds))]
+    for path, samples in zip(paths, sounds, strict=True):
+        soundfile.write(path, samples, 16_000, subtype="FLOAT")
+    return with_recordings(example, paths)
 
 
 def _span(change: Tensor) -> str:
@@ -127,7 +132,7 @@ def _batches(model: Model, texts: Sequence[Example], recordings: Sequence[Exampl
         )
     ]
     if texts:
-        written = torch.tensor([row.audio is None for row in mixed])
+        written = torch.tensor([row.modality == "text" for row in mixed])
         change = _change(_losses(model, texts), together[written])
         findings.append(
             Finding(

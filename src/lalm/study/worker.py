@@ -7,7 +7,6 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -17,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from lalm.config import Recipe, load_recipe
 from lalm.contracts import Model
 from lalm.cores import end_with_parent
+from lalm.data.dialogue import example_in_writing
 from lalm.data.pools import load_pools
 from lalm.errors import UserError
 from lalm.evaluate.predict import predict_rows, run_grammar, scores_of, with_heard
@@ -96,8 +96,8 @@ def judge(run: RunDir, recipe: Recipe, model: Model, test: Sequence[Example], or
     Where answers obey a grammar, the test set is answered freely as well (`test_free`). `scores/test.json` comes last.
     """
     grammar = run_grammar(run, recipe.evaluate)
-    if oracle_text and all(example.text for example in test):
-        written = [replace(example, audio=None) for example in test]
+    written = [said for said in map(example_in_writing, test) if said is not None]
+    if oracle_text and len(written) == len(test):
         rows = predict_rows(model, written, recipe.evaluate, quiet=True, grammar=grammar)
         write_jsonl(run.predictions("oracle_text"), rows)
         write_json(run.scores("oracle_text"), scores_of(rows, recipe.evaluate))

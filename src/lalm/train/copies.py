@@ -10,9 +10,10 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +27,7 @@ from lalm.data.pools import LoadedPools
 from lalm.data.spec_augment import FeatureChanges
 from lalm.errors import DataError, many
 from lalm.models.fetch import lalm_home
-from lalm.records import Utterance
+from lalm.records import Turn, Utterance
 from lalm.sections import AugmentSection
 
 VERSION = 1  # of the changes: another number makes all copies anew
@@ -34,17 +35,22 @@ _NUMBERS = {"copies", "sources"}  # say which copies there are, not what one sou
 
 
 @dataclass(frozen=True)
+class Clip:
+    """One changed recording: which, of which row, what its changes are drawn by, and the file that it is kept in."""
+
+    row: str
+    recording: Path
+    name: str
+    file: Path
+
+
+@dataclass(frozen=True)
 class Copy:
-    """One copy of a recording, and the file that it is kept in."""
+    """One copy of a row: its recordings, in the order in which they are heard."""
 
     row: Utterance
     number: int
-    file: Path
-
-    @property
-    def name(self) -> str:
-        """What its changes are drawn by."""
-        return f"{self.row.id}/{self.number}"
+    clips: tuple[Clip, ...]
 
 
 def num_copies(data: DataSection, pools: LoadedPools) -> int:
@@ -63,7 +69,7 @@ def copies(data: DataSection, pools: LoadedPools) -> dict[str, list[Utterance]]:
     if cfg is None:
         return result
     planned = {pool: _plan(rows, cfg) for pool, rows in _copied(data, pools).items()}
-    _make([copy for own in planned.values() for copy in own], cfg)
+    _make([clip for own in planned.values() for copy in own for clip in copy.clips], cfg)
     for pool, own in planned.items():
         result[pool] = [_as_row(copy) for copy in own]
     return result
@@ -82,19 +88,24 @@ def _plan(rows: Sequence[Utterance], cfg: AugmentSection) -> list[Copy]:
         settings["noise_folder"] = [
             (str(path.relative_to(folder)), path.stat().st_size) for path in noise_files(folder)
         ]
-    heard = [(row, _content(row.audio, version(row.audio))) for row in rows if row.audio is not None]
-    result = []
-    for number in range(1, cfg.copies + 1):
-        for row, content in heard:
-            made = json.dumps([VERSION, content, settings, row.id, number], sort_keys=True)
-            name = hashlib.sha256(made.encode()).hexdigest()[:32]
-            result.append(Copy(row, number, lalm_home() / "cache" / "copies" / name[:2] / f"{name}.flac"))
-    return result
+    heard = [row for row in rows if row.recordings]
+    return [Copy(row, number, _clips(row, number, settings)) for number in range(1, cfg.copies + 1) for row in heard]
 
 
-def _make(planned: Sequence[Copy], cfg: AugmentSection) -> None:
+def _clips(row: Utterance, number: int, settings: Mapping[str, Any]) -> tuple[Clip, ...]:
+    clips = []
+    for index, path in enumerate(row.recordings):
+        id_of_clip = row.id if row.audio is not None else f"{row.id}/turn{index}"
+        made = json.dumps([VERSION, _content(path, version(path)), settings, id_of_clip, number], sort_keys=True)
+        name = hashlib.sha256(made.encode()).hexdigest()[:32]
+        file = lalm_home() / "cache" / "copies" / name[:2] / f"{name}.flac"
+        clips.append(Clip(row.id, path, f"{id_of_clip}/{number}", file))
+    return tuple(clips)
+
+
+def _make(planned: Sequence[Clip], cfg: AugmentSection) -> None:
     """Write the files that are not there, on all cores."""
-    todo = [copy for copy in planned if not copy.file.is_file()]
+    todo = [clip for clip in planned if not clip.file.is_file()]
     if todo and cfg.noise_folder is not None:
         _noise(cfg.noise_folder)  # what is wrong with it is said once
     found = [problem for problem in on_all_cores(functools.partial(_write, cfg=cfg), todo, "copies") if problem]
@@ -102,20 +113,19 @@ def _make(planned: Sequence[Copy], cfg: AugmentSection) -> None:
         raise DataError(f"{many(len(found), 'recording')} cannot be changed as data.augment asks for.", found)
 
 
-def _write(copy: Copy, cfg: AugmentSection) -> str | None:
-    """Make one copy; what is wrong with its recording, if anything."""
-    assert copy.row.audio is not None
+def _write(clip: Clip, cfg: AugmentSection) -> str | None:
+    """Make one changed recording; what is wrong with the recording, if anything."""
     try:
-        samples = audio.load(copy.row.audio, RATE_HZ)
+        samples = audio.load(clip.recording, RATE_HZ)
         noise = _noise(cfg.noise_folder) if cfg.noise_folder is not None else []
-        samples = changed(samples, cfg, noise, copy.name)
+        samples = changed(samples, cfg, noise, clip.name)
     except DataError as error:
-        return f"row '{copy.row.id}': {error}"
+        return f"row '{clip.row}': {error}"
     features = None
     if cfg.spec_augment is not None or cfg.tera is not None:
-        changes = FeatureChanges(seed=cfg.seed, name=copy.name, spec_augment=cfg.spec_augment, tera=cfg.tera)
+        changes = FeatureChanges(seed=cfg.seed, name=clip.name, spec_augment=cfg.spec_augment, tera=cfg.tera)
         features = changes.comment()
-    audio.write_flac(copy.file, samples, RATE_HZ, features)
+    audio.write_flac(clip.file, samples, RATE_HZ, features)
     return None
 
 
@@ -136,5 +146,16 @@ def _duration_s(path: Path) -> float:
 
 
 def _as_row(copy: Copy) -> Utterance:
-    name = f"{copy.row.id}.copy{copy.number}"
-    return replace(copy.row, id=name, audio=copy.file, duration_s=_duration_s(copy.file))
+    row = replace(copy.row, id=f"{copy.row.id}.copy{copy.number}")
+    files = iter(clip.file for clip in copy.clips)
+    if row.audio is not None:
+        file = next(files)
+        row = replace(row, audio=file, duration_s=_duration_s(file))
+    return replace(row, turns=tuple(_changed_turn(turn, files) for turn in row.turns))
+
+
+def _changed_turn(turn: Turn, files: Iterator[Path]) -> Turn:
+    if turn.audio is None:
+        return turn
+    file = next(files)
+    return replace(turn, audio=file, duration_s=_duration_s(file))

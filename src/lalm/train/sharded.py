@@ -59,7 +59,7 @@ class InStep(Summed):
         return mine + [(micro_batches[0][:1], False)] * (rounds - len(mine))
 
     def loss(self, examples: Sequence[Example]) -> tuple[Tensor, Tensor]:
-        self._heard = self._heard or any(example.audio is not None for example in examples)
+        self._heard = self._heard or any(example.recordings for example in examples)
         return self._loss(examples, contextlib.nullcontext())
 
 
