@@ -9,6 +9,7 @@ from typing import Literal
 
 from lalm.errors import UserError
 from lalm.report.both_ways import grammar_table
+from lalm.report.dialogues import runs_dialogues, study_dialogues
 from lalm.report.folder import is_study, load_study
 from lalm.report.gap import runs_gap, study_gap
 from lalm.report.more import gain_table, more_speech
@@ -64,6 +65,7 @@ def _study(root: Path, path: Path, fmt: Format) -> str:
         gain_table(standings, more_speech(standings)),
         noise_table(noise) if noise is not None else None,
         gap.table if gap is not None else None,
+        *study_dialogues(study),
     ]
     tables = [*study_tables(study), *(table for table in more if table is not None)]
     return markdown(tables) if fmt == "markdown" else latex(tables)
@@ -74,4 +76,5 @@ def _runs(runs: Sequence[RunFolder], path: Path, fmt: Format) -> str:
         return run_page(runs, path)
     gap = runs_gap(runs)
     tables = [*run_tables(runs), *map(noise_table, runs_under_noise(runs)), *([gap.table] if gap is not None else [])]
+    tables += runs_dialogues(runs)
     return markdown(tables) if fmt == "markdown" else latex(tables)

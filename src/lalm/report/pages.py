@@ -14,6 +14,7 @@ from lalm import __version__, plugins
 from lalm.report import figures
 from lalm.report.both_ways import grammar_table
 from lalm.report.conclusion import conclude
+from lalm.report.dialogues import runs_dialogues, study_dialogues
 from lalm.report.folder import Cell, StudyFolder
 from lalm.report.gap import runs_gap, study_gap
 from lalm.report.listen import shown_examples
@@ -77,6 +78,7 @@ def study_page(study: StudyFolder, page: Path) -> str:
         gain_curve=_drawn(figures.gain_curve(study, more.curve, more.curves) if drawn else None),  # type: ignore[arg-type]
         noises=_noises([noise] if (noise := study_under_noise(study)) is not None else []),
         gap=study_gap(study),
+        dialogues=study_dialogues(study),
         examples=examples,
         examples_note=examples_note,
         remarks=remarks(standings),
@@ -171,6 +173,7 @@ def run_page(runs: Sequence[RunFolder], page: Path) -> str:
         losses=[(run, _drawn(svg)) for run, svg in losses],
         noises=_noises(runs_under_noise(runs)),
         gap=runs_gap(runs),
+        dialogues=runs_dialogues(runs),
         licence_rows=licences(infos),
         facts=[(name, value) for name, value in provenance(infos) if value],
     )

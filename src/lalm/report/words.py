@@ -16,6 +16,8 @@ _TITLES = {
     "cer": "character error rate",
     "slu_f1": "SLU-F1",
     "entity_f1": "entity F1",
+    "squad_em": "EM of answers",
+    "squad_f1": "F1 of answers",
 }
 _PER_ANSWER = ("extra_slots",)  # a number, not a share
 
