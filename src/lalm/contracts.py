@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class Corpus(Protocol):
     """`corpora/*`: reads a data set in its own layout.
 
-    `LICENCE` says what it may be used for, where that is known. `PUBLISHED`, where there is such a thing, holds what others
+    `LICENCE` says what it may be used for, where that is known; `licence(cfg)`, where it depends on the options. `PUBLISHED`, where there is such a thing, holds what others
     reached on it under noise: `metric`, `values` (name -> value of the metric), `snr_db` (lowest and highest ratio that the
     values are averages over), `source` and `differs` (in words: where from, and what is not alike in a run of ours).
     """

@@ -14,8 +14,9 @@ from typing import Any, Literal
 
 import numpy as np
 import soundfile
-from pydantic import Field
+from pydantic import Field, PositiveInt, model_validator
 
+from lalm.data.budget import balanced_order
 from lalm.data.manifest import json_lines, resolve
 from lalm.data.recordings import with_durations
 from lalm.errors import DataError, many
@@ -34,11 +35,25 @@ class Config(PluginConfig):
     train: str = Field("train.jsonl", description="file of the training rows")
     dev: str | None = Field("devel.jsonl", description="file of the development rows (none: no development set)")
     test: str = Field("test.jsonl", description="file of the test rows")
+    test_size: PositiveInt | None = Field(
+        None,
+        description="rows of the test set, drawn by id from the one file that `train` and `test` name (none: two files)",
+    )
+    split_seed: int = Field(0, description="seed of that draw")
+    scenario_action: bool = Field(
+        False, description="intents are scenario_action, as the official scorer has them and MASSIVE writes them"
+    )
     audio: str | None = Field(None, description="folder of the recordings, within the corpus (none: text only)")
     recordings: Literal["headset", "all", "one"] = Field(
         "one", description="which recordings of a sentence: one, all, or headset ones"
     )
     language: Language = Field("en", description="language of the rows (MASSIVE uses the same layout)")
+
+    @model_validator(mode="after")
+    def _one_file_is_split(self) -> Config:
+        if (self.train == self.test) != (self.test_size is not None):
+            raise ValueError("one file is split between training and test by test_size, two files without it")
+        return self
 
 
 def read(root: Path, split: str, cfg: Config) -> Iterator[Utterance]:
@@ -52,9 +67,11 @@ def read(root: Path, split: str, cfg: Config) -> Iterator[Utterance]:
     path = root / name
     problems: list[str] = []
     rows: list[Utterance] = []
+    sentences: list[Utterance] = []  # every one of them, whether there is a recording of it or not
     for number, value in json_lines(path, problems):
         try:
-            rows += rows_of(root, value, split, cfg)
+            sentences += rows_of(root, value, split, cfg.model_copy(update={"audio": None}))
+            rows += rows_of(root, value, split, cfg) if cfg.audio is not None else sentences[-1:]
         except (KeyError, TypeError, IndexError, AttributeError) as error:
             problems.append(f"{path}, line {number}: not a SLURP row ({type(error).__name__}: {error}).")
         except DataError as error:
@@ -65,7 +82,19 @@ def read(root: Path, split: str, cfg: Config) -> Iterator[Utterance]:
     ]
     if problems:
         raise DataError(f"{path}: {many(len(problems), 'problem')}.", problems)
+    if cfg.test_size is not None and split != "dev":
+        tested = _tested(sentences, path, cfg.test_size, cfg.split_seed)
+        rows = [row for row in rows if (str(row.meta["slurp_id"]) in tested) == (split == "test")]
     yield from with_durations(rows, path)
+
+
+def _tested(sentences: list[Utterance], path: Path, number: int, seed: int) -> set[str]:
+    """The ids of the sentences that are tested: a draw with intents and slot types in their shares. Raises DataError."""
+    if len(sentences) <= number:
+        raise DataError(
+            f"{path}: data.corpus.test_size: {number} of {len(sentences)} sentences leave none to train on."
+        )
+    return {row.id for row in balanced_order(sentences, seed)[:number]}
 
 
 def rows_of(root: Path, value: dict[str, Any], split: Any, cfg: Config) -> list[Utterance]:
@@ -78,7 +107,8 @@ def rows_of(root: Path, value: dict[str, Any], split: Any, cfg: Config) -> list[
     if not all(isinstance(slot.type, str) for slot in slots):
         raise DataError(f"field 'entities' is {value['entities']!r}, strings as types are needed.")
     meta = {"scenario": value["scenario"], "action": value["action"], "slurp_id": value["slurp_id"]}
-    frame = Frame(value["intent"], slots)
+    intent = f"{value['scenario']}_{value['action']}" if cfg.scenario_action else value["intent"]
+    frame = Frame(intent, slots)
     base = Utterance(
         str(value["slurp_id"]),
         value["sentence"],

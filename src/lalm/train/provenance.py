@@ -93,7 +93,10 @@ def _content(row: Utterance) -> list[Any]:
 
 def corpus_licence(recipe: Recipe) -> str:
     """The licence that the corpus plug-in states."""
-    return str(getattr(plugins.load("corpora", recipe.data.corpus.name), "LICENCE", "not stated"))
+    corpus = plugins.load("corpora", recipe.data.corpus.name)
+    if hasattr(corpus, "licence"):  # of a corpus that is made of others
+        return str(corpus.licence(plugins.configure(corpus, recipe.data.corpus.options, "data.corpus")))
+    return str(getattr(corpus, "LICENCE", "not stated"))
 
 
 def restrictiveness(licence: str) -> int:
