@@ -15,9 +15,11 @@ from collections.abc import Mapping, Sequence
 from lalm.config import Recipe
 from lalm.contracts import Model
 from lalm.cores import format_s
+from lalm.data.dialogue import heard_s, is_labelled
 from lalm.data.pools import LoadedPools, check_recordings, load_pools
 from lalm.errors import ConfigError, DataError, ModelError, many
 from lalm.records import Example, Stage, Utterance
+from lalm.study.of_tasks import tasks_in_words
 from lalm.train.copies import num_copies
 from lalm.train.order import epoch_rows
 from lalm.train.setup import answers_obey, attach, load_model, make_examples, plan, task_examples
@@ -46,6 +48,7 @@ def check_recipe(recipe: Recipe, hear: bool = False) -> str:
         [
             _choices(recipe),
             _rows(recipe, pools),
+            *tasks_in_words(examples, stages),
             _stages(recipe, stages, steps, examples),
             _weights(model, groups, set(trainable)),
             *_in_words(model, examples),
@@ -85,9 +88,11 @@ def _rows(recipe: Recipe, pools: LoadedPools) -> str:
         f"  {many(len(intents), 'intent')}: {_counts(intents)}",
         f"  {many(len(slots), 'slot type')}: {_counts(slots)}",
     ]
-    unlabelled = sum(not row.frame.intent and not row.frame.slots for row in training)
+    unlabelled = sum(not is_labelled(row) for row in training)
     if unlabelled:
-        lines.append(f"  {many(unlabelled, 'training row')} with neither intent nor slots, which teaches just that")
+        lines.append(
+            f"  {many(unlabelled, 'training row')} with neither intent, slots nor answers, which teaches just that"
+        )
     for name, known, met in (
         ("intents", set(intents), {row.frame.intent for row in pools.test if row.frame.intent}),
         ("slot types", set(slots), {slot.type for row in pools.test for slot in row.frame.slots}),
@@ -104,11 +109,11 @@ def _copies(recipe: Recipe, pools: LoadedPools) -> list[str]:
 
 
 def _amount(rows: Sequence[Utterance]) -> str:
-    recorded = [row for row in rows if row.audio is not None]
+    recorded = [row for row in rows if row.recordings]
     if not recorded:
         return many(len(rows), "row") if rows else "none"
-    unknown = sum(row.duration_s is None for row in recorded)
-    length = _length(sum(row.duration_s or 0.0 for row in recorded))
+    unknown = sum(heard_s(row) is None for row in recorded)
+    length = _length(sum(heard_s(row) or 0.0 for row in recorded))
     speakers = len({row.speaker for row in recorded if row.speaker})
     parts = [many(len(recorded), "recording"), length]
     parts += [many(speakers, "speaker")] if speakers else []
@@ -182,7 +187,8 @@ def _in_words(model: Model, examples: Examples) -> list[str]:
         prompt = batch.decoded_prompts(model.tokenizer)[0]
         lines = [f"A {pool} row as the model is given it ({rows[0].id})"]
         lines += [f"  | {line}" for line in prompt.split("\n")]
-        lines += [f"  [audio] is {rows[0].audio}" + (f", heard as: {heard}" if heard else "")] if rows[0].audio else []
+        lines += [f"  [audio] is {path}" for path in rows[0].recordings]
+        lines += [f"  heard as: {heard}"] if heard else []
         lines += [f"  learns to answer: {batch.decoded_labels(model.tokenizer)[0]}"]
         sections.append("\n".join(lines))
     return sections
@@ -190,15 +196,20 @@ def _in_words(model: Model, examples: Examples) -> list[str]:
 
 def _longest(model: Model, pools: LoadedPools, examples: Examples) -> str:
     """The longest rows; of recordings those that last longest are measured, so that not all of them must be heard."""
-    lasting = sorted(pools.speech, key=lambda row: row.duration_s or 0.0, reverse=True)[:NUM_LONGEST]
-    candidates = {row.id for row in lasting}
-    measured = [(model.num_tokens(row), "text", row) for row in examples["text"]]
-    measured += [(model.num_tokens(row), "speech", row) for row in examples["speech"] if row.id in candidates]
+    lasting = sorted(pools.speech, key=lambda row: heard_s(row) or 0.0, reverse=True)[:NUM_LONGEST]
+    candidates = {path for row in lasting for path in row.recordings}
+    measured = [
+        (model.num_tokens(row), kind, row)
+        for pool, rows in examples.items()
+        if (kind := pool.partition(":")[0]) in ("text", "speech")  # of auxiliary tasks, too
+        for row in rows
+        if kind == "text" or candidates.issuperset(row.recordings)
+    ]
     lines = ["Longest rows, in positions of the language model"]
     for kind in ("text", "speech"):
         longest = sorted((item for item in measured if item[1] == kind), key=lambda item: -item[0])[:NUM_LONGEST]
         for length, _, row in longest:
-            said = row.text or str(row.audio)
+            said = row.text or ", ".join(map(str, row.recordings)) or " ".join(turn.text or "" for turn in row.turns)
             lines.append(f"  {length:>5}  {kind} {row.id}: {said[:70]}{'...' if len(said) > 70 else ''}")
     return "\n".join([*lines, *_cut(model, examples)])
 
@@ -207,8 +218,9 @@ def _cut(model: Model, examples: Examples) -> list[str]:
     """What the backbone's own limit cuts; only a model that has one says so, and it looks at headers alone."""
     if not getattr(model, "counts", None):
         return []
-    recordings = {row.audio: row for rows in examples.values() for row in rows if row.audio is not None}
-    for row in recordings.values():
+    spoken = [row for rows in examples.values() for row in rows if row.recordings]
+    recordings = {path for row in spoken for path in row.recordings}
+    for row in spoken:
         model.num_tokens(row)
     return [f"  {many(model.counts['recordings_cut'], 'recording')} of {len(recordings)} cut to backbone.max_audio_s"]  # type: ignore[attr-defined]
 
@@ -217,7 +229,7 @@ def _hearing(recipe: Recipe, model: Model, pools: LoadedPools, examples: Example
     """Raises DataError if there is no recording to check with, ModelError if an answer of the check is no."""
     from lalm.study.hear import as_text, hearing_check  # torch
 
-    tested = [row for row in task_examples(recipe, pools.test) if row.audio is not None]
+    tested = [row for row in task_examples(recipe, pools.test) if row.recordings]
     recordings = list(examples["speech"]) or list(examples["synthetic"]) or tested
     if not recordings:
         raise DataError("--hear: the corpus has no recording to check with, neither for training nor for testing.")
@@ -237,7 +249,8 @@ def _cost(
 ) -> str:
     step_s = sum(number * _step_s(recipe, model, stage, examples) for stage, number in zip(stages, steps, strict=True))
     used = {pool for stage in stages for pool, passes in stage.passes.items() if passes > 0}
-    hearing_s = _hearing_s(model, [row for pool in used for row in examples[pool] if row.modality == "speech"])
+    spoken = {row.recordings: row for pool in sorted(used) for row in examples[pool] if row.recordings}
+    hearing_s = _hearing_s(model, list(spoken.values()))
     return (
         f"Training takes about {format_s(step_s + hearing_s)} here ({step_s / sum(steps):.2g} s a step, measured on one of "
         f"each stage; {format_s(hearing_s)} in all to hear the recordings once) and {_memory_gb(model, trainable):.1f} GB of "

@@ -20,6 +20,7 @@ from lalm.study.answers import Answers
 from lalm.study.both_ways import free_scores, with_and_without
 from lalm.study.curves import curves
 from lalm.study.examples import keep_examples
+from lalm.study.of_tasks import flat
 from lalm.study.plan import Run, Study
 
 _SAME = ("scheme", "tuner", "connector", "synthetic", "options")
@@ -88,6 +89,10 @@ def _metric_facts(name: str) -> dict[str, Any]:
 def _cell(out: Path, run: Run) -> dict[str, Any]:
     folder = RunDir(out / "runs" / run.name)
     info, scores = read_json(folder.info), read_json(folder.scores("test"))
+    options = flat(run.recipe.scheme.options)
+    passes, synthetic = (
+        options.get(name, options.get(f"base.{name}")) for name in ("speech_passes", "synthetic_passes")
+    )
     return {
         "scheme": run.scheme,
         "tuner": run.recipe.tuner.name,
@@ -97,9 +102,9 @@ def _cell(out: Path, run: Run) -> dict[str, Any]:
         "num_speech": info["num_speech"],
         "num_text": info["num_text"],
         "uses_text": _uses_text(run),
-        "synthetic": bool(info["num_synthetic"] and run.recipe.scheme.options.get("synthetic_passes")),
-        "speech_passes": run.recipe.scheme.options.get("speech_passes"),
-        "options": run.recipe.scheme.options,
+        "synthetic": bool(info["num_synthetic"] and synthetic),
+        "speech_passes": passes,
+        "options": options,
         "seed": run.seed,
         "language": "en",
         "metrics": scores["metrics"],

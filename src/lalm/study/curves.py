@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from lalm.study.answers import Answers
+from lalm.study.of_tasks import telling
 
 Row = Mapping[str, Any]
 _VARIANTS = ("tuner", "connector", "selector", "synthetic")
@@ -83,9 +84,10 @@ def _labels(keys: Sequence[tuple[Any, ...]]) -> dict[tuple[Any, ...], str]:
             for position, (name, value) in enumerate(zip(_VARIANTS[:3], variant, strict=False), 2)
             if value is not None and len({other[position] for other in others}) > 1
         ]
-        for name, value in options:
-            values = {dict(other[-1]).get(name) for other in others}
-            apart = values - {0, None} if name == "synthetic_passes" else values
+        own = dict(options)
+        for name in telling(own, [dict(other[-1]) for other in others]):
+            value, values = own[name], {dict(other[-1]).get(name) for other in others}
+            apart = values - {0, None} if name.endswith("synthetic_passes") else values
             if value and len(apart) > 1:
                 words.append(f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}")
         base = {"cell": scheme, "cascade": "cascade"}.get(role, f"oracle_text of {scheme}")

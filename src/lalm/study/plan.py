@@ -15,6 +15,7 @@ from lalm import plugins
 from lalm.config import PluginChoice, Recipe, override, parse_recipe, read_yaml
 from lalm.errors import ConfigError, nearest
 from lalm.records import Pools
+from lalm.study.of_tasks import flat, telling
 
 Role = Literal["cell", "cascade"]
 
@@ -101,7 +102,7 @@ def runs(study: Study, base: Path) -> list[Run]:
     selectors = list(zip(study.selectors, _labels("select", study.selectors), strict=True))
     for seed in study.seeds:
         for choice, label in schemes:
-            for share in _shares(study, choice.name):
+            for share in _shares(study, choice):
                 for selector, name in selectors if 0 < share < 1 and selectors else [(None, None)]:
                     asked = _Asked("cell", choice, label, share, seed, selector=selector, selector_label=name)
                     result.append(_run(values, folder, asked))
@@ -138,19 +139,21 @@ def _labels(kind: str, choices: Sequence[PluginChoice]) -> list[str]:
     options = []
     for choice in choices:
         module = plugins.load(kind, choice.name)
-        options.append(plugins.configure(module, choice.options, f"{where}.{choice.name}").model_dump(mode="json"))
+        made = plugins.configure(module, choice.options, f"{where}.{choice.name}")
+        options.append(flat(made.model_dump(mode="json")))
     result = []
     for choice, own in zip(choices, options, strict=True):
         others = [other for one, other in zip(choices, options, strict=True) if one.name == choice.name]
-        apart = [f"{key}_{value}" for key, value in own.items() if any(other[key] != value for other in others)]
+        apart = [f"{key}_{own[key]}" for key in telling(own, others)]
         result.append("-".join([choice.name, *apart]))
     return result
 
 
-def _shares(study: Study, scheme: str) -> tuple[float, ...]:
-    if scheme in study.only_at:
-        return study.only_at[scheme]
-    if scheme == "text_only":
+def _shares(study: Study, scheme: PluginChoice) -> tuple[float, ...]:
+    """The shares that a scheme (or the one that it is over) has a run at."""
+    if scheme.name in study.only_at:
+        return study.only_at[scheme.name]
+    if "text_only" in (scheme.name, flat(scheme.options).get("base")):
         return (0.0,)
     return tuple(share for share in study.speech_shares if share > 0)
 
@@ -230,7 +233,8 @@ def _shared_prefix(recipe: Recipe) -> str | None:
     """What names a first stage without recordings that is followed by others; None if there is none."""
     scheme = plugins.load("schemes", recipe.scheme.name)
     stages = scheme.plan(plugins.configure(scheme, recipe.scheme.options, "scheme"), Pools(1, 1, 1))
-    if len(stages) < 2 or stages[0].passes.get("speech", 0) > 0:
+    heard = [number for pool, number in stages[0].passes.items() if pool.partition(":")[0] == "speech"]
+    if len(stages) < 2 or any(heard):
         return None
     same = [recipe.scheme, recipe.backbone, recipe.tuner]
     return json.dumps([*(part.model_dump(mode="json") for part in same), recipe.train.seed], sort_keys=True)

@@ -125,9 +125,9 @@ def _plain(text: str) -> str:
 
 
 def _passage(item: Utterance) -> str | None:
-    """What names the passage of a row: its written context, else what the narrator says first."""
+    """What names the passage of a row: its corpus says so, else its written context, else what the narrator says first."""
     first = next((turn.text for turn in item.turns if turn.role == "narrator"), None)
-    return item.context or first
+    return item.meta.get("passage") or item.context or first
 
 
 def _ambiguous(item: Utterance, rng: Random, known: Survey) -> tuple[str, str] | None:

@@ -19,6 +19,7 @@ from lalm.rundir import RunDir
 from lalm.train import checkpoint
 from lalm.train.distributed import Alone, team
 from lalm.train.engines import Engine
+from lalm.train.interference import fixed_rows, gradient_cosines
 from lalm.train.launch import engine_for
 from lalm.train.log import TrainLog
 from lalm.train.memory import portions, ran_out, used_rows
@@ -144,7 +145,11 @@ def fit(
         state.update(step=done, answer_tokens=state["answer_tokens"] + num_tokens)
         stage_ends = done == total or steps[done].stage != step.stage
         if done % cfg.logging_steps == 0 or stage_ends:
-            log.line(done, stage.name, learning_rate=rate, grad_norm=round(norm, 4))
+            cosines: Mapping[str, float] = {}
+            if stage_ends and we.strategy in ("none", "ddp"):  # where each process holds the whole model
+                with autocast:
+                    cosines = gradient_cosines(model, trained, fixed_rows(stage, pools, cfg.seed), at_once.num_rows)
+            log.line(done, stage.name, learning_rate=rate, grad_norm=round(norm, 4), **cosines)
         if stage_ends and store is not None and done < total:
             weights = checkpoint.trained_state(model)
             if we.is_main:
