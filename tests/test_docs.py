@@ -14,7 +14,7 @@ from lalm import plugins
 from lalm.config import load_recipe
 from lalm.data.labels import answer_text
 from lalm.data.manifest import read_manifest
-from lalm.evaluate import gap, robustness
+from lalm.evaluate import gap, robustness, trajectories
 from lalm.evaluate.parse import parse_answer
 from lalm.evaluate.score import read_predictions, score_rows
 from lalm.records import Frame, Slot
@@ -25,10 +25,10 @@ ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 FORMATS = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
 
 
-def json_block(section: str) -> str:
-    """The JSON example of a section of formats.md, on one line."""
+def json_block(section: str, number: int = 1) -> str:
+    """A JSON example of a section of formats.md, the first or a later one, on one line."""
     body = FORMATS.split(f"## {section}")[1]
-    return json.dumps(json.loads(body.split("```json\n")[1].split("```")[0]))
+    return json.dumps(json.loads(body.split("```json\n")[number].split("```")[0]))
 
 
 def test_the_manifest_example_is_a_manifest(tmp_path: Path):
@@ -70,6 +70,17 @@ def test_the_examples_of_summaries_have_what_is_written():
     found = gap.summarise({"text": rows, "synthetic": rows}, cfg)
     assert set(found) < set(apart)
     assert _keys(found) == _keys({key: apart[key] for key in found})
+
+
+def test_the_example_of_dialogues_has_what_is_written():
+    section = "Dialogues (`scores/<set>-dialogue.json`)"
+    summary, trajectory = json.loads(json_block(section)), json.loads(json_block(section, 2))
+    found = trajectories.score([trajectory], num_resamples=10)
+    shown = {key: {name: found[key][name] for name in summary[key]} for key in found}
+    assert _keys(shown) == _keys({key: summary[key] for key in found})
+    assert found["metrics"]["trajectory_em"]["value"] == 1
+    differences = trajectories.differences([trajectory], [trajectory])["trajectory_f1"]
+    assert set(differences) == set(summary["levels"][0]["metrics"]["trajectory_f1"]["difference_to_clean"])
 
 
 def _keys(value: object) -> object:
