@@ -23,8 +23,9 @@ OPTIONS = {
     "minds14": {"test_size": 2, "check_counts": False},
     **{name: {"check_counts": False} for name in ("massive", "speech_massive", "italic", "fluent_speech_commands")},
     "spoken_squad": {"check_counts": False},
+    "ask_qa": {"check_counts": False},
 }
-TEXT_ONLY = {"massive"}  # corpora without recordings
+TEXT_ONLY = {"massive", "ask_qa", "dialogues"}  # corpora without recordings
 
 
 def test_all_corpora_are_found():

@@ -217,8 +217,18 @@ def make_tiny(root: Path, seed: int) -> None:
             {"turn_id": 1, "question": "Who has cats?", "answer": name, "rationale": f"{name} has two cats"},
             {"turn_id": 2, "question": "How many?", "answer": "two", "rationale": "two cats"},
         ]
-        clear = {"turn_id": 3, "question": "Where does Tom sleep?", "answer": "the sofa", "rationale": "on the sofa"}
-        unclear = {"turn_id": 3, "question": "What is it called?", "answer": "Tom", "rationale": "called Tom"}
+        clear: dict[str, Any] = {
+            "turn_id": 3,
+            "question": "Where does Tom sleep?",
+            "answer": "the sofa",
+            "rationale": "on the sofa",
+        }
+        unclear: dict[str, Any] = {
+            "turn_id": 3,
+            "question": "What is it called?",
+            "answer": "Tom",
+            "rationale": "called Tom",
+        }
         asked = {
             "question": "Which cat do you mean",
             "answers": [

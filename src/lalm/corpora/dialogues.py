@@ -25,7 +25,8 @@ from lalm.rundir import write_jsonl
 LICENCE = "Apache-2.0"
 FOLDER = Path(__file__).with_name("data") / "dialogues"
 FILE = "dialogues.jsonl"
-SPLITS = ("train", "dev", "test")
+NUM_REQUESTS = {"train": 244, "dev": 35, "test": 131}
+SPLITS = tuple(NUM_REQUESTS)
 _OF_A_PASSAGE = ("id", "split", "topic", "story", "turns")
 _OF_A_TURN = ("turn_id", "history", "question", "answers", "clarification", "span")
 
@@ -48,6 +49,7 @@ def read(root: Path, split: str, cfg: Config) -> Iterator[Utterance]:
         raise DataError(f"{path}: there is no such file. The corpus 'dialogues' comes with the package, in {FOLDER}.")
     problems = Problems()
     lines: dict[str, int] = {}
+    found: list[Utterance] = []
     for line, value in json_lines(path, problems):
         where = f"{path}, line {line}"
         try:
@@ -61,8 +63,13 @@ def read(root: Path, split: str, cfg: Config) -> Iterator[Utterance]:
                 f"{where}: row '{value['id']}' stands on line {lines[value['id']]} already; ids must differ."
             )
         lines.setdefault(value["id"], line)
-        yield from (row for row in rows if row.split == split)
+        found += [row for row in rows if row.split == split]
     problems.check(path)
+    if root == FOLDER and len(found) != NUM_REQUESTS[split]:
+        raise DataError(
+            f"{path}: holds {len(found)} requests for {split}, {NUM_REQUESTS[split]} came with the package."
+        )
+    yield from found
 
 
 def rows_of(value: Any) -> list[Utterance]:

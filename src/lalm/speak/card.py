@@ -6,9 +6,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from lalm import plugins
 from lalm.errors import many
 from lalm.records import Role, Turn, Utterance
 from lalm.speak.dialogues import ROLES, passage_of
+from lalm.speak.engines import licence_of
 from lalm.speak.manner import Manner, Range
 
 CARD = "README.md"
@@ -25,8 +27,7 @@ def said(done: Sequence[Utterance], left_out: int, kept: int, out: Path) -> str:
         shown = [f"{voice} {number}" for voice, number in voices.most_common(8)]
         more = f" and {len(voices) - 8} more" if len(voices) > 8 else ""
         lines.append(f"  {split}: {many(len(own), 'row')} by {many(len(voices), 'voice')}: {', '.join(shown)}{more}")
-    for engines, licence in sorted({(_engines(row), str(row.meta["licence"])) for row in done}):
-        lines.append(f"  licence of {engines}: {licence}")
+    lines += [f"  licence of {engine}: {licence}" for engine, licence in _licences(done)]
     if left_out:
         lines.append(f"  left out: {many(left_out, 'row')} with a recording, or without words")
     use = "In a recipe: data.synthetic, and scheme.synthetic_passes above 0."
@@ -46,7 +47,17 @@ def card(done: Sequence[Utterance], manner: Manner, licence: str | None) -> str:
         "No voice of one split is heard in another. Synthetic voices are not people: what is measured here says how methods "
         "compare, not how well they would do with real speakers.",
         _table(
-            ["split", "dialogues", "ambiguous", "passages", "turns", "replies", "recordings", "hours of recordings", "hours heard"],
+            [
+                "split",
+                "dialogues",
+                "ambiguous",
+                "passages",
+                "turns",
+                "replies",
+                "recordings",
+                "hours of recordings",
+                "hours heard",
+            ],
             [_counts(split, own) for split, own in _by_split(rows)],
         ),
         "Dialogues about one passage share recordings: *hours of recordings* counts each once, *hours heard* each time that it is a "
@@ -59,10 +70,7 @@ def card(done: Sequence[Utterance], manner: Manner, licence: str | None) -> str:
         "\n".join(
             [
                 f"- text: {licence or 'as stated by its owner'}",
-                *(
-                    f"- speech of {engines}: {text}"
-                    for engines, text in sorted({(_engines(r), str(r.meta["licence"])) for r in rows})
-                ),
+                *(f"- speech of {engine}: {text}" for engine, text in _licences(rows)),
             ]
         ),
         "## Layout",
@@ -128,8 +136,10 @@ def _voices(row: Utterance) -> list[str]:
     return sorted(row.meta["voices"].values()) if row.turns else [str(row.speaker)]
 
 
-def _engines(row: Utterance) -> str:
-    return " and ".join(sorted({voice.partition("/")[0] for voice in _voices(row)}))
+def _licences(rows: Iterable[Utterance]) -> list[tuple[str, str]]:
+    """Engines that are heard, and what they say of their licence."""
+    engines = {voice.partition("/")[0] for row in rows for voice in _voices(row)}
+    return [(engine, licence_of(plugins.load("synth", engine))) for engine in sorted(engines)]
 
 
 def _length_s(row: Utterance) -> float:

@@ -60,7 +60,7 @@ def speak_rows(
         )
     if manner.language is not None:
         texts = [replace(row, language=manner.language) for row in texts]
-    dealt = _deal_voices(texts, manner, split)
+    dealt = deal_to_splits(texts, manner, split)
     spoken = plan(texts, dealt, manner, split)
     folder = Path(os.path.abspath(out))
     kept = _speak(spoken, folder / "audio")
@@ -128,7 +128,7 @@ def _is_ours(manifest: Path) -> bool:
         return False
 
 
-def _deal_voices(texts: Sequence[Utterance], manner: Manner, split: str | None) -> dict[str, dict[Voice, str]]:
+def deal_to_splits(texts: Sequence[Utterance], manner: Manner, split: str | None) -> dict[str, dict[Voice, str]]:
     """Language -> voice -> its split. Voices are dealt among all splits of the source, whichever of them is spoken now."""
     sizes = {
         language: Counter(str(row.split) for row in texts if row.language == language) for language in _languages(texts)
@@ -177,7 +177,7 @@ def plan(
                 clips, speaker = (clip,), f"{clip.engine}/{clip.voice}"
                 made = {"engine": clip.engine, "voice": clip.voice, "speed": clip.speed, "pitch": clip.pitch}
                 made |= {"room_s": clip.reverb_s} if clip.reverb_s is not None else {}
-            licence = "; ".join(dict.fromkeys(licences[clip.engine] for clip in clips))
+            licence = "; ".join(sorted({licences[clip.engine] for clip in clips}))
             meta = {**row.meta, **made, "seed": manner.seed, "licence": licence, "text_id": row.id}
             heard = replace(row, id=f"{name}.speech{copy}", speaker=speaker, source="synthetic", meta=meta)
             result.append((heard, clips))
