@@ -114,7 +114,11 @@ class ConnectorModule(Protocol):
 
 
 class Backbone(Protocol):
-    """`backbones/*`: loads a model family."""
+    """`backbones/*`: loads a model family.
+
+    `unheard(language, cfg)`, here and of connectors, may say what it means that a language of recordings is not known
+    (here a list, of a connector a string or None); it is said once.
+    """
 
     def load(self, cfg: Any) -> Model: ...
 

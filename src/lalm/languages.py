@@ -52,7 +52,7 @@ WHISPER = tuple(_WHISPER.split())
 UNSPACED = frozenset({"zh", "yue", "ja", "th", "lo", "my", "km", "bo", "dz"})
 
 _OLD = {"iw": "he", "in": "id", "ji": "yi", "jw": "jv", "mo": "ro", "cmn": "zh", "fil": "tl"}
-_LIKE = {"nb": "no"}  # what an encoder that names no dialect takes it for
+_IN_WHISPER = {"nb": "no", "jv": "jw"}  # what Whisper calls it
 _MISTAKEN = {  # countries and codes of ISO 639-2, for the hint alone
     "jp": "ja", "cn": "zh", "gr": "el", "ua": "uk", "dk": "da", "cz": "cs", "gb": "en", "us": "en", "vn": "vi", "ir": "fa",
     "il": "he", "at": "de", "rs": "sr", "eng": "en", "fra": "fr", "fre": "fr",
@@ -91,7 +91,15 @@ def name(code: str) -> str:
 
 def heard_by_whisper(code: str) -> bool:
     """Whether Whisper's multilingual models were trained to hear a language."""
-    return _LIKE.get(code, code) in WHISPER
+    return code == "nb" or code in WHISPER
+
+
+def whisper_code(tag: str) -> str:
+    """What Whisper's tokens call a language. Raises ValueError for one that its multilingual models were not trained on."""
+    code = base(tag)
+    if not heard_by_whisper(code):
+        raise ValueError(f"{tag!r:.60} ({name(code)}) is none of the languages that Whisper was trained on")
+    return _IN_WHISPER.get(code, code)
 
 
 def _tag(value: str) -> str:
@@ -100,4 +108,5 @@ def _tag(value: str) -> str:
 
 
 Language = Annotated[str, AfterValidator(base)]  # of an option: kept as its base code
+WhisperLanguage = Annotated[str, AfterValidator(whisper_code)]  # of an option: what Whisper's decoder is told to expect
 Locale = Annotated[str, AfterValidator(_tag)]  # of an option: language and country as files are called, kept as it is

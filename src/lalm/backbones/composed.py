@@ -1,8 +1,8 @@
 """Composed: any audio encoder of transformers, a connector and any causal language model, by hub id or folder.
 
 Encoders of Whisper's make (Whisper, and those of Qwen2-Audio, Voxtral and Audio Flamingo 3 saved alone) hear the frames
-that exist, at most thirty seconds; encoders on waveforms (wav2vec 2.0, HuBERT, WavLM, UniSpeech-SAT, data2vec) hear the
-samples that exist, of any length. Language models are instruction-tuned decoders with attention in every layer; one whose
+that exist, and encoders on waveforms (wav2vec 2.0, HuBERT, WavLM, UniSpeech-SAT, data2vec) the samples that exist; longer
+recordings are heard in chunks of at most thirty seconds. Language models are instruction-tuned decoders with attention in every layer; one whose
 logits are computed in a way that is not known here is refused when it is loaded. The default connector is trained with
 the run: put `connector` into `train.groups`.
 """
@@ -12,8 +12,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, PositiveInt, field_validator
 
+from lalm.backbones._unheard import connector_unheard
 from lalm.config import PluginChoice
 from lalm.data.cache import PreparedCache
 from lalm.errors import ModelError
@@ -49,6 +50,9 @@ class Config(PluginConfig):
     dtype: Literal["float32", "bfloat16"] = Field(
         "float32", description="number format of encoder and language model; the connector is float32"
     )
+    max_audio_vectors: PositiveInt | None = Field(
+        None, description="vectors that the recordings of one row may take; more is an error (none: no bound)"
+    )
     trust_remote_code: bool = Field(False, description="run code that lies beside the weights")
     tiny: bool = Field(False, description="small random weights instead of the real ones: for tests of a recipe")
     seed: int = Field(0, description="seed of the tiny weights")
@@ -70,7 +74,7 @@ def load(cfg: Config) -> ComposedModel:
     from lalm.models.fetch import lalm_home
 
     if cfg.tiny:
-        return tiny_model(cfg.connector, cfg.seed)
+        return tiny_model(cfg.connector, cfg.seed, cfg.max_audio_vectors)
     speech, language = find_parts(cfg)
     stated = {part.source: parts.licence(part) for part in (speech, language)}
 
@@ -92,6 +96,7 @@ def load(cfg: Config) -> ComposedModel:
         identity=identity,
         cache=PreparedCache(lalm_home() / "cache" / "heard"),
         dtype=getattr(torch, cfg.dtype),
+        max_audio_vectors=cfg.max_audio_vectors,
     )
 
 
@@ -119,6 +124,11 @@ def describe(part: parts.Part, module: Any) -> dict[str, Any]:
         "model_type": part.model_type,
         "weights": parts.sampled_hash("", module),
     }
+
+
+def unheard(language: str, cfg: Config) -> list[str]:
+    """What the connector says of a language; of the encoder it is not known which languages it was trained on."""
+    return [] if cfg.tiny else connector_unheard(language, cfg.connector)
 
 
 def make_tiny(seed: int) -> ComposedModel:

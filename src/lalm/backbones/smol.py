@@ -9,10 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
+from lalm.backbones._unheard import connector_unheard
 from lalm.config import PluginChoice
 from lalm.data.cache import PreparedCache
+from lalm.languages import heard_by_whisper
 from lalm.models import parts
 from lalm.plugins import PluginConfig
 from lalm.rundir import read_json
@@ -29,6 +31,9 @@ class Config(PluginConfig):
     connector: PluginChoice = Field(
         default_factory=lambda: PluginChoice(name="hybrid"), description="connector plug-in and its options"
     )
+    max_audio_vectors: PositiveInt | None = Field(
+        None, description="vectors that the recordings of one row may take; more is an error (none: no bound)"
+    )
     tiny: bool = Field(False, description="small random weights instead of the real ones: for tests of a recipe")
     seed: int = Field(0, description="seed of the tiny weights")
 
@@ -41,7 +46,7 @@ def load(cfg: Config) -> ComposedModel:
     from lalm.models.fetch import lalm_home
 
     if cfg.tiny:
-        return tiny_model(cfg.connector, cfg.seed)
+        return tiny_model(cfg.connector, cfg.seed, cfg.max_audio_vectors)
     folder = smol.smol_folder()
     return assemble(
         parts.find(str(folder / "speech")),
@@ -49,7 +54,16 @@ def load(cfg: Config) -> ComposedModel:
         cfg.connector,
         identity=lambda encoder, llm: identity(folder, cfg),
         cache=PreparedCache(lalm_home() / "cache" / "heard"),
+        max_audio_vectors=cfg.max_audio_vectors,
     )
+
+
+def unheard(language: str, cfg: Config) -> list[str]:
+    """What it means for recordings in a language that a part of the model does not know it; empty if all do."""
+    if cfg.tiny:
+        return []
+    found = [] if heard_by_whisper(language) else ["the encoder, Whisper base, was not trained to hear it"]
+    return [*found, *connector_unheard(language, cfg.connector)]
 
 
 def identity(folder: Path, cfg: Config) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from lalm.connectors._whisper_decoder import WhisperDecoder, plain_words
+from lalm.languages import WhisperLanguage, base
 from lalm.plugins import PluginConfig
 
 HEARS_WORDS = True
@@ -25,7 +26,17 @@ HEARS_WORDS = True
 class Config(PluginConfig):
     """Options of the cascade."""
 
-    language: str = Field("en", description="language that Whisper is told to expect (ISO 639-1)")
+    language: WhisperLanguage = Field("en", description="language that Whisper is told to expect (ISO 639-1)")
+
+
+def unheard(language: str, cfg: Config) -> str | None:
+    """What it means that a language is not the one that Whisper's decoder is told to expect; None if it is."""
+    if base(cfg.language) == base(language):
+        return None
+    return (
+        f"Whisper's decoder is told to expect '{cfg.language}' and may translate or misspell what it hears "
+        f"(backbone.connector.language tells it otherwise)"
+    )
 
 
 class CascadeConnector(nn.Module):

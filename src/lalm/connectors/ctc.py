@@ -58,6 +58,13 @@ class Config(PluginConfig):
     text_noise: float = Field(0.0, ge=0, lt=1, description="share of a text row's words that are misheard on purpose")
 
 
+def unheard(language: str, cfg: Config) -> str | None:
+    """What it means that a language is not that of head and word list; None if it is, or if they are one's own."""
+    if language == "en" or cfg.weights is not None or cfg.lexicon is not None:
+        return None
+    return "the CTC head was trained on English alone and writes English words that sound like what was said"
+
+
 class CtcConnector(nn.Module):
     """Encoder frames -> phones -> words -> token embeddings."""
 

@@ -18,9 +18,10 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from lalm.connectors import ctc
+from lalm.connectors import cascade, ctc
 from lalm.connectors._whisper_decoder import WhisperDecoder, plain_words
 from lalm.connectors._words import misheard
+from lalm.languages import WhisperLanguage
 from lalm.models.whisper import whisper_config
 
 _BETWEEN = "\n"
@@ -32,11 +33,17 @@ HEARS_WORDS = True
 class Config(ctc.Config):
     """Options of the hybrid: those of `ctc`, and of the transcript."""
 
-    language: str = Field("en", description="language that Whisper is told to expect (ISO 639-1)")
+    language: WhisperLanguage = Field("en", description="language that Whisper is told to expect (ISO 639-1)")
     zero_audio: bool = Field(False, description="zero the vectors of the CTC part, to measure what they add")
     text_noise: float = Field(
         0.15, ge=0, lt=1, description="share of words misheard on purpose in a text row's second line"
     )
+
+
+def unheard(language: str, cfg: Config) -> str | None:
+    """What it means that a language is not the one that each of the two hearings expects; None if it is."""
+    both = [cascade.unheard(language, cascade.Config(language=cfg.language)), ctc.unheard(language, cfg)]
+    return "; ".join(filter(None, both)) or None
 
 
 class HybridConnector(nn.Module):

@@ -135,10 +135,12 @@ def predict_run(
     Raises UserError before the model is loaded if the run is not finished or there is nothing to answer.
     """
     from lalm.train.setup import task_examples
+    from lalm.train.unheard import warn_of_unheard
 
     folder = RunDir(run).require()
     recipe = load_recipe(folder.recipe)
     rows, set_name = rows_to_answer(recipe, manifest, corpus, root, split)
+    warn_of_unheard(recipe, rows)
     grammar = run_grammar(folder, recipe.evaluate)
     _, model = load_run(run)
     target = out or folder.predictions(set_name)

@@ -26,6 +26,7 @@ from lalm.study.plan import Run, Study, load_study, num_workers, runs
 from lalm.study.processes import in_use
 from lalm.train.distributed import only_alone
 from lalm.train.setup import answers_obey, make_examples, plan
+from lalm.train.unheard import used_rows, warn_of_unheard
 
 POLL_S = 0.1
 
@@ -45,6 +46,7 @@ def run_study(study_yaml: Path, out: Path, assignments: Sequence[str] = (), exec
     for recipe in {to_yaml(run.recipe): run.recipe for run in todo}.values():
         pools = load_pools(recipe.data)  # every problem of the data, before hours of work
         loaded.append(pools)
+        warn_of_unheard(recipe, used_rows(pools))
         plan(recipe, make_examples(recipe, pools))
         answers_obey(recipe, pools)
         if not pools.test:

@@ -29,6 +29,7 @@ from lalm.train.setup import (
     task_examples,
     write_labels,
 )
+from lalm.train.unheard import used_rows, warn_of_unheard
 
 
 def train(recipe: Recipe, out: Path, resume: bool = False, quiet: bool = False) -> RunDir:
@@ -49,6 +50,7 @@ def _train(recipe: Recipe, run: RunDir, resume: bool, quiet: bool) -> RunDir:
         if not finished:
             pools = load_pools(recipe.data)
             check_recordings(pools)
+            warn_of_unheard(recipe, used_rows(pools))
             examples = make_examples(recipe, pools)
             stages = plan(recipe, examples)
             check_machine(recipe.train)
