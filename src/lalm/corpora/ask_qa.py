@@ -236,8 +236,9 @@ def make_tiny(root: Path, seed: int) -> None:
                 {"clr_ans": "The white one.", "org_ans": "Kit"},
             ],
         }
-        items = []
-        for index, (turn, clarification) in enumerate(((clear, {}), (unclear, asked))):
+        items: list[dict[str, Any]] = []
+        cases: list[tuple[dict[str, Any], dict[str, Any]]] = [(clear, {}), (unclear, asked)]
+        for index, (turn, clarification) in enumerate(cases):
             start = story.index(str(turn["rationale"]))
             span = {"span_start": start, "span_end": start + len(str(turn["rationale"]))}
             items.append(
