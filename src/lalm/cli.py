@@ -83,6 +83,7 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
     add.add_argument("override", nargs="*", default=[], help="key=value, for example seeds=[0]")
     add.add_argument("--out", type=Path, default=Path("out/study"), help="study folder")
     add.add_argument("--executor", default="local", help="where runs go: local (processes) or ray (a cluster)")
+    add.add_argument("--judge-again", action="store_true", help="runs that differ in `evaluate` alone answer anew")
 
     add = command("report", _report, "draw the report of a study or of runs again, from their folders alone")
     add.add_argument("folders", type=Path, nargs="+", metavar="FOLDER")
@@ -146,7 +147,7 @@ def _align(args: argparse.Namespace) -> None:
 def _study(args: argparse.Namespace) -> None:
     from lalm.study.run import run_study
 
-    _reported(run_study(args.study, args.out, args.override, args.executor))
+    _reported(run_study(args.study, args.out, args.override, args.executor, args.judge_again))
 
 
 def _reported(study: Path) -> None:

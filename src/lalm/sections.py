@@ -260,8 +260,18 @@ class EvaluateSection(Section):
         None, description="ontology.json that they obey (none: the labels of the training rows)"
     )
 
+    closed_slots: tuple[str, ...] | Literal["all"] = Field(
+        (),
+        description="slot types that can have values of the training rows alone (without an ontology, which says itself)",
+    )
+
     @model_validator(mode="after")
     def _ontology_is_obeyed(self) -> EvaluateSection:
-        if self.ontology is not None and not self.constrained:
-            raise ValueError("ontology is what constrained answers obey; set constrained: true or leave it out")
+        for name in ("ontology", "closed_slots"):
+            if getattr(self, name) and not self.constrained:
+                raise ValueError(f"{name} is what constrained answers obey; set constrained: true or leave it out")
+        if self.ontology is not None and self.closed_slots:
+            raise ValueError(
+                "closed_slots and ontology: an ontology says itself which types are closed; give one of them"
+            )
         return self

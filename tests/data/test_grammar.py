@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from llguidance import LLMatcher, LLTokenizer
 from llguidance.hf import from_tokenizer
+from pydantic import ValidationError
 
 from lalm.backbones._tiny import byte_tokenizer
 from lalm.data import grammar
@@ -183,6 +184,27 @@ def test_the_ontology_is_that_of_the_run_folder_else_of_the_recipe_else_the_labe
     assert '\\"named\\"' in asked_grammar(named_cfg, seen, kept).lark
     write_ontology(kept, Ontology({"kept": None}))
     assert '\\"kept\\"' in asked_grammar(named_cfg, seen, kept).lark
+
+
+def test_slot_types_can_be_closed_with_the_values_of_the_training_rows():
+    seen = seen_in(
+        [Frame("order", (Slot("drink", "latte"), Slot("size", "large"))), Frame("order", (Slot("drink", "mocha"),))]
+    )
+    named = asked_grammar(EvaluateSection(constrained=True, closed_slots=("drink",)), seen)
+    every = asked_grammar(EvaluateSection(constrained=True, closed_slots="all"), seen)
+    for drink, size, by_name, by_all in (
+        ("mocha", "large", True, True),
+        ("mocha", "huge", True, False),
+        ("macha", "large", False, False),
+    ):
+        answer = answer_text(Frame("order", (Slot("drink", drink), Slot("size", size))))
+        assert accepts(named.lark, answer) is by_name, answer
+        assert accepts(every.lark, answer) is by_all, answer
+    with pytest.raises(DataError, match=r"closed_slots.*\n.*drinks: no training row has it. Did you mean 'drink'"):
+        asked_grammar(EvaluateSection(constrained=True, closed_slots=("drinks",)), seen)
+    for wrong in ({"closed_slots": ("drink",)}, {"constrained": True, "ontology": "o.json", "closed_slots": "all"}):
+        with pytest.raises(ValidationError, match="closed_slots"):
+            EvaluateSection.model_validate(wrong)
 
 
 def test_an_ontology_that_allows_no_answer_is_refused():

@@ -253,6 +253,32 @@ def test_a_damaged_shared_stage_is_made_anew(finished, study_file, tmp_path):
     assert read_json(RunDir(out / "runs" / "curriculum-100-s0").info)["shared_steps"] == 0
 
 
+def test_a_study_is_judged_again_with_the_weights_that_are_there(finished, study_file, tmp_path):
+    out = copy_of(finished, tmp_path / "study")
+    change = ["recipe.evaluate.metrics=[command_acceptance, exact_match]", "recipe.evaluate.max_new_tokens=3"]
+    with pytest.raises(UserError, match=r"differ in `evaluate` alone: --judge-again"):
+        run_study(study_file, out, change)
+    with pytest.raises(UserError, match=r"holds another study \(\d+ runs differ, first [\w-]+\)\. Choose another"):
+        run_study(study_file, out, [*change, "recipe.train.learning_rate=0.5"], judge_again=True)
+    shutil.rmtree(out / "stages")  # what would be needed to train is gone
+    run_study(study_file, out, change, judge_again=True)
+    for cell in read_json(out / "results.json")["cells"]:
+        name = Path(cell["run"]).name
+        assert set(cell["metrics"]) == {"command_acceptance", "exact_match"}
+        assert same(weights(out, name), weights(finished, name))
+        assert (out / "runs" / name / "run.json").read_bytes() == (finished / "runs" / name / "run.json").read_bytes()
+        now, before = (
+            [
+                json.loads(line)["raw"]
+                for line in RunDir(at / "runs" / name).predictions("test").read_text().splitlines()
+            ]
+            for at in (out, finished)
+        )
+        assert now != before
+        assert all(len(one) <= len(other) for one, other in zip(now, before, strict=True))
+    run_study(study_file, out, change)  # the folder is the new study's now
+
+
 # -- refused ---------------------------------------------------------------------------------------------------------
 
 

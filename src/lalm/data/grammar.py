@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lalm.data.ontology import Ontology, SlotType, of_frames, read_ontology
-from lalm.errors import DataError, many
+from lalm.errors import DataError, many, nearest
 from lalm.records import Frame
 from lalm.rundir import read_json
 from lalm.sections import EvaluateSection
@@ -87,12 +87,24 @@ def asked_grammar(cfg: EvaluateSection, seen: Seen, kept: Path | None = None) ->
     """What the recipe wants answers to obey; None if they are free.
 
     `kept` is the ontology as the run folder keeps it, which counts before the recipe's file. Raises UserError for an
-    ontology that is missing or wrong.
+    ontology that is missing or wrong, and for closed slot types that no training row has.
     """
     if not cfg.constrained:
         return None
     file = kept if kept is not None and kept.is_file() else cfg.ontology
-    return answer_grammar(seen.labels if file is None else read_ontology(file), seen)
+    return answer_grammar(_with_closed(seen.labels, cfg.closed_slots) if file is None else read_ontology(file), seen)
+
+
+def _with_closed(labels: Ontology, closed: Sequence[str] | Literal["all"]) -> Ontology:
+    """The labels of the training rows with these slot types closed. Raises DataError for types that no row has."""
+    names = tuple(labels.slots) if closed == "all" else tuple(closed)
+    unknown = [
+        f"{name}: no training row has it.{nearest(name, labels.slots)}" for name in names if name not in labels.slots
+    ]
+    if unknown:
+        raise DataError(f"evaluate.closed_slots: {many(len(unknown), 'slot type')} not known.", unknown)
+    slots = {kind: replace(one, closed=one.closed or kind in names) for kind, one in labels.slots.items()}
+    return replace(labels, slots=slots)
 
 
 def answer_grammar(ontology: Ontology, seen: Seen) -> Grammar:

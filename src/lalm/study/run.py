@@ -24,6 +24,7 @@ from lalm.study.collect import collect
 from lalm.study.executors import Executor
 from lalm.study.plan import Run, Study, load_study, num_workers, runs
 from lalm.study.processes import in_use
+from lalm.study.rejudge import differ_in_judging, forget_answers
 from lalm.train.distributed import only_alone
 from lalm.train.setup import answers_obey, make_examples, plan
 from lalm.train.unheard import used_rows, warn_of_unheard
@@ -31,17 +32,20 @@ from lalm.train.unheard import used_rows, warn_of_unheard
 POLL_S = 0.1
 
 
-def run_study(study_yaml: Path, out: Path, assignments: Sequence[str] = (), executor: str = "local") -> Path:
+def run_study(
+    study_yaml: Path, out: Path, assignments: Sequence[str] = (), executor: str = "local", judge_again: bool = False
+) -> Path:
     """Run what the study asks for into `out`, which is returned, going on where an earlier call stopped.
 
-    `executor` says where: `local`, processes of this machine, or `ray`, a cluster; results are the same.
+    `executor` says where: `local`, processes of this machine, or `ray`, a cluster; results are the same. `judge_again`
+    allows a folder whose recipes differ in `evaluate` alone: its runs keep their weights and answer anew.
     Raises UserError before anything is trained if a recipe, the data or the folder cannot be right, and after the
     other runs have ended if a run failed.
     """
     only_alone("lalm study")
     study, base = load_study(study_yaml, assignments)
     todo = runs(study, base)
-    check_folder(out, todo)
+    check_folder(out, todo, judge_again)
     loaded = []
     for recipe in {to_yaml(run.recipe): run.recipe for run in todo}.values():
         pools = load_pools(recipe.data)  # every problem of the data, before hours of work
@@ -57,7 +61,9 @@ def run_study(study_yaml: Path, out: Path, assignments: Sequence[str] = (), exec
     where = executors.executor(executor, num_workers(study, len(todo)))
     try:
         with in_use(out):
-            _open(out, study, todo)
+            if judge_again:
+                forget_answers(out, todo)
+            _open(out, study, todo, judge_again)
             failed = _run_all(out, todo, study, where)
             if failed:
                 reasons = "\n".join(f"  - {name}: {reason}" for name, reason in failed)
@@ -70,7 +76,7 @@ def run_study(study_yaml: Path, out: Path, assignments: Sequence[str] = (), exec
     return out
 
 
-def check_folder(out: Path, todo: Sequence[Run]) -> None:
+def check_folder(out: Path, todo: Sequence[Run], judge_again: bool = False) -> None:
     """Raises UserError if the folder holds another study, one made with other weights, or something that is none."""
     if (out / "plan.json").is_file():
         plan = read_json(out / "plan.json")
@@ -81,10 +87,14 @@ def check_folder(out: Path, todo: Sequence[Run]) -> None:
         there = {run["name"]: as_written_now(run.get("recipe") or "") for run in plan["runs"]}
         asked = {run.name: to_yaml(run.recipe) for run in todo}
         differs = sorted(name for name in there.keys() | asked.keys() if there.get(name) != asked.get(name))
-        if differs:
+        judged_otherwise = bool(differs) and all(
+            name in there and name in asked and differ_in_judging(there[name], asked[name]) for name in differs
+        )
+        if differs and not (judge_again and judged_otherwise):
+            again = "They differ in `evaluate` alone: --judge-again keeps their weights and answers anew. "
             raise UserError(
                 f"{out} holds another study ({len(differs)} runs differ, first {differs[0]}). "
-                "Choose another folder with --out."
+                f"{again if judged_otherwise else ''}Choose another folder with --out."
             )
     elif out.exists() and (not out.is_dir() or any(not path.name.startswith(".") for path in out.iterdir())):
         raise UserError(f"{out} exists and holds no study. Choose another folder with --out.")
@@ -96,7 +106,7 @@ def _connector_weights() -> dict[str, str]:
     return {file.name: sha256_of(file)[:12] for file in sorted(folder.iterdir()) if file.suffix != ".md"}
 
 
-def _open(out: Path, study: Study, todo: Sequence[Run]) -> None:
+def _open(out: Path, study: Study, todo: Sequence[Run], judge_again: bool) -> None:
     """The study folder: `plan.json` first, which makes it this study's, then `study.yaml` and a recipe for every run."""
     entries = [
         {
@@ -111,8 +121,9 @@ def _open(out: Path, study: Study, todo: Sequence[Run]) -> None:
         }
         for run in todo
     ]
-    if not (out / "plan.json").is_file():
-        write_json(out / "plan.json", {"runs": entries, "connector_weights": _connector_weights()})
+    plan_now = {"runs": entries, "connector_weights": _connector_weights()}
+    if not (out / "plan.json").is_file() or judge_again:
+        write_json(out / "plan.json", plan_now)
     write_text(out / "study.yaml", yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
     for run in todo:
         recipe = RunDir(out / "runs" / run.name).recipe

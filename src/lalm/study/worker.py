@@ -68,11 +68,11 @@ def work(study: Path, name: str, oracle_text: bool) -> None:
     pools = load_pools(recipe.data)
     model = load_model(recipe)
     trainable, identity = attach(recipe, model)
+    write_labels(run, recipe, pools)
     if run.info.is_file():
         load_trained(model, run.adapter)
     else:
         examples = make_examples(recipe, pools)
-        write_labels(run, recipe, pools)
         result = fit(
             model,
             trainable,
