@@ -151,8 +151,8 @@ def test_a_language_model_answers_and_learns_as_transformers_runs_it(name, part,
     table, expected, answers = plain.get_input_embeddings(), [], []
     for example in examples:
         row = model.row(example)
-        heard = model.module.connector([row.audio])[0][0] if row.audio is not None else None
-        middle = table(torch.tensor(row.text)) if heard is None else heard
+        heard = model.module.connector(row.recordings[0].chunks)[0][0] if row.recordings else None
+        middle = table(torch.tensor(row.given[0])) if heard is None else heard
         before, after = table(torch.tensor(row.before)), table(torch.tensor(row.after))
         prompt = torch.cat([before, middle, after]).detach()
         whole = torch.cat([prompt, table(torch.tensor(row.answer))])

@@ -27,6 +27,7 @@ def assemble(
     identity: Callable[[Any, Any], Mapping[str, Any]],
     cache: PreparedCache | None = None,
     dtype: Any = None,
+    max_audio_vectors: int | None = None,
 ) -> ComposedModel:
     """The model of two parts and a connector, in float32 or `dtype`; `identity` is made from encoder and language model.
 
@@ -47,7 +48,10 @@ def assemble(
     encoder = _encoder(speech, encoder_config, connector, dtype)
     llm = load_language_model(language, llm_config, dtype)
     hearing = _encoders.hearing(encoder, extractor, getattr(connector, "taps", None))
-    model = ComposedModel(hearing, connector, llm, tokenizer, identity=identity(encoder, llm), cache=cache)
+    made = identity(encoder, llm)
+    model = ComposedModel(
+        hearing, connector, llm, tokenizer, identity=made, cache=cache, max_audio_vectors=max_audio_vectors
+    )
     if not _stack.supports(llm):  # families that are known to fit need not be tried
         _language.check_answers(model.module)
     return model

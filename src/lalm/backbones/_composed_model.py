@@ -14,15 +14,17 @@ import torch
 from torch import Tensor, nn
 
 from lalm.backbones import _language, _prompt
-from lalm.backbones._composed_module import Batch, ComposedModule, Row
+from lalm.backbones._chunks import chunks_of, hear, joined, separate
+from lalm.backbones._composed_module import ComposedModule
+from lalm.backbones._composed_rows import Batch, Recording, Row, content_key, given
 from lalm.backbones._decoding import decoder
 from lalm.backbones._encoder import AudioEncoder
 from lalm.backbones._grammar import Guide, Obeying
 from lalm.backbones._row_cache import RowCache
 from lalm.backbones._waveform_encoder import WaveformEncoder
-from lalm.data.cache import PreparedCache
+from lalm.data.cache import BATCH_SIZE, PreparedCache
 from lalm.data.grammar import Grammar
-from lalm.errors import DataError, ModelError
+from lalm.errors import DataError, ModelError, many
 from lalm.records import Example
 
 
@@ -38,6 +40,7 @@ class ComposedModel:
         *,
         identity: Mapping[str, Any],
         cache: PreparedCache | None = None,
+        max_audio_vectors: int | None = None,
     ) -> None:
         self.tokenizer = tokenizer
         self.identity = dict(identity)
@@ -48,6 +51,7 @@ class ComposedModel:
         for parameter in self.module.parameters():
             parameter.requires_grad_(False)
         self._cache = cache or PreparedCache(None)
+        self._max_audio_vectors = max_audio_vectors
         self._templates: dict[str, tuple[list[int], list[int]]] = {}
         self._rows = RowCache(self._make_row)
         self._end_of_turn = _prompt.end_of_turn(tokenizer)
@@ -94,21 +98,10 @@ class ComposedModel:
     def _make_row(self, example: Example) -> Row:
         before, after = self._template(example.instruction)
         answer = [*self._ids(example.answer), self._end_of_turn]
-        text: list[int] = []
-        heard: Mapping[str, np.ndarray] | None = None
-        digest = hashlib.sha256()
-        if example.audio is not None:
-            heard = self.prepared([example.audio])[0]
-            digest.update(repr([self.identity.get(key) for key in ("connector", "connector_options")]).encode())
-            for name, array in sorted(heard.items()):
-                digest.update(name.encode())
-                digest.update(np.ascontiguousarray(array).tobytes())
-        elif example.text is not None:
-            text = self._ids(self.as_given(example))
-        else:
-            raise DataError("it has neither text nor audio.")
-        digest.update(repr((before, text, after, answer)).encode())
-        row = Row(before, text, heard, example.audio, after, answer, digest.hexdigest()[:16])
+        pieces = given(example, self._ids, self._said)
+        connector = [self.identity.get(key) for key in ("connector", "connector_options")]
+        row = Row(before, pieces, after, answer, content_key([before, *pieces, after, answer], connector))
+        self._check_vectors(row)
         length = len(before) + self._length(row)
         if self._positions is not None and length > self._positions:
             raise DataError(
@@ -116,18 +109,39 @@ class ComposedModel:
             )
         return row
 
+    def _said(self, text: str | None, recording: Path | None, seed: str) -> list[int] | Recording:
+        """What the model is given for words or for a recording; words in the connector's own tongue."""
+        if recording is not None:
+            return Recording(recording, separate(self.prepared([recording])[0]))
+        return self._ids(self._as_heard(text or "", seed))
+
+    def _check_vectors(self, row: Row) -> None:
+        """Raises DataError for more vectors of recordings than `max_audio_vectors` allows."""
+        number = sum(map(self._num_vectors, row.recordings))
+        if self._max_audio_vectors is not None and number > self._max_audio_vectors:
+            raise DataError(
+                f"its {many(len(row.recordings), 'recording')} take {number} vectors, and backbone.max_audio_vectors allows "
+                f"{self._max_audio_vectors}. Shorten them, or allow more; nothing is cut."
+            )
+
     @property
     def _positions(self) -> int | None:
         return getattr(self.module.llm.config, "max_position_embeddings", None)
 
     def as_given(self, example: Example) -> str:
         """The words of a text row as the language model is given them: in the connector's own tongue."""
-        rng = Random(int(hashlib.sha256(example.id.encode()).hexdigest()[:8], 16))
-        return str(self.module.connector.as_heard(example.text or "", rng))
+        return self._as_heard(example.text or "", example.id)
+
+    def _as_heard(self, text: str, seed: str) -> str:
+        rng = Random(int(hashlib.sha256(seed.encode()).hexdigest()[:8], 16))
+        return str(self.module.connector.as_heard(text, rng))
+
+    def _num_vectors(self, recording: Recording) -> int:
+        return sum(self.module.connector.num_vectors(chunk) for chunk in recording.chunks)
 
     def _length(self, row: Row) -> int:
-        vectors = 0 if row.audio is None else self.module.connector.num_vectors(row.audio)
-        return len(row.text) + vectors + len(row.after) + len(row.answer)
+        pieces = [self._num_vectors(piece) if isinstance(piece, Recording) else len(piece) for piece in row.given]
+        return sum(pieces) + len(row.after) + len(row.answer)
 
     def batch(self, examples: Sequence[Example]) -> Batch:
         """Rows with their longest common beginning taken out, where the language model allows it."""
@@ -148,17 +162,19 @@ class ComposedModel:
 
     def audio_positions(self, examples: Sequence[Example]) -> tuple[int, int]:
         """Positions that the rows' lengths hold for their recordings, and vectors that the connector makes of them."""
-        items = [row.audio for row in map(self.row, examples) if row.audio is not None]
+        items = [chunk for row in map(self.row, examples) for one in row.recordings for chunk in one.chunks]
         with torch.no_grad():
             vectors = int(self.module.connector(items)[1].sum()) if items else 0
         return sum(self.module.connector.num_vectors(item) for item in items), vectors
 
     def heard(self, examples: Sequence[Example]) -> list[str | None]:
-        """What the connector heard, in words; None for text rows and for connectors without words."""
-        transcripts = getattr(self.module.connector, "transcripts", None)
-        if transcripts is None:
+        """What the connector heard, in words, recordings one a line; None for text rows and for connectors without words."""
+        if not hasattr(self.module.connector, "transcripts"):
             return [None] * len(examples)
-        return [transcripts(self.prepared([e.audio]))[0] if e.audio is not None else None for e in examples]
+        return ["\n".join(map(self._heard_in, one.recordings)) if one.recordings else None for one in examples]
+
+    def _heard_in(self, recording: Path) -> str:
+        return " ".join(self.module.connector.transcripts(separate(self.prepared([recording])[0])))
 
     def prepared(self, paths: Sequence[Path]) -> list[Mapping[str, np.ndarray]]:
         """What the connector makes of recordings, from the cache or computed and kept there."""
@@ -174,8 +190,15 @@ class ComposedModel:
         if self.module.audio_encoder is None:
             raise ModelError("This model has no audio encoder, so it cannot hear. Choose a backbone with one.")
         with torch.autocast(self.module.device.type, enabled=False):  # what is kept is exact, whoever asked first
-            frames, mask = self.module.audio_encoder.frames(paths)
-            return self.module.connector.prepare(frames, mask)
+            chunks = [chunks_of(self.module.audio_encoder.listening, path) for path in paths]
+            flat = [chunk for own in chunks for chunk in own]
+            items: list[Mapping[str, np.ndarray]] = []
+            for start in range(0, len(flat), BATCH_SIZE):
+                items += self.module.connector.prepare(
+                    *hear(self.module.audio_encoder, flat[start : start + BATCH_SIZE])
+                )
+        following = iter(items)
+        return [joined([next(following) for _ in own]) for own in chunks]
 
     # -- use -----------------------------------------------------------------------------------------------------
 

@@ -12,59 +12,21 @@ an answer token is predicted. Neither changes the result beyond rounding; both a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
 from lalm.backbones import _language, _stack
+from lalm.backbones._chunks import chunks_of, hear
+from lalm.backbones._composed_rows import Batch, Recording, Row
 from lalm.backbones._encoder import AudioEncoder
 from lalm.backbones._waveform_encoder import WaveformEncoder
 from lalm.models.key_values import with_cache
 
 IGNORE = -100
-
-
-@dataclass(frozen=True)
-class Row:
-    """One example as pieces: tokens before the input, the input (tokens or prepared audio), tokens after, answer.
-
-    `path` is the recording that `audio` was prepared from.
-    """
-
-    before: list[int]
-    text: list[int]
-    audio: Mapping[str, np.ndarray] | None
-    path: Path | None
-    after: list[int]
-    answer: list[int]
-    key: str  # hash of all of these but the path
-
-
-@dataclass(frozen=True)
-class Batch:
-    """`prefix` token ids [P]; `rows` one per example; `labels` are made from `answer` alone."""
-
-    prefix: list[int]
-    rows: tuple[Row, ...]
-
-    def decoded_prompts(self, tokenizer: Any) -> list[str]:
-        """What stands before the answers, in words; a recording stands as `[audio]`."""
-        return [
-            tokenizer.decode(self.prefix + row.before + row.text)
-            + ("[audio]" if row.audio is not None else "")
-            + tokenizer.decode(row.after)
-            for row in self.rows
-        ]
-
-    def decoded_labels(self, tokenizer: Any) -> list[str]:
-        """What the loss is taken on, in words."""
-        return [tokenizer.decode(row.answer) for row in self.rows]
 
 
 class ComposedModule(nn.Module):
@@ -107,18 +69,23 @@ class ComposedModule(nn.Module):
     @property
     def shares_beginnings(self) -> bool:
         """Whether what rows have in common at their beginning can be computed once."""
-        return _language.sees_everything(self.llm.config)
+        return _language.sees_everything(self.llm.config) or _stack.supports(self.llm)
 
     def embed(self, rows: Sequence[Row], with_answers: bool) -> tuple[Tensor, Tensor, Tensor]:
         """Embeddings [B, L, D], mask [B, L] (True = real) and labels [B, L] (IGNORE but on answers), padded right."""
-        vectors = self._audio_vectors(rows)
+        heard = iter(self._audio_vectors([one for row in rows for one in row.recordings]))
         pieces, labels = [], []
         table = self.llm.get_input_embeddings()
-        for row, heard in zip(rows, vectors, strict=True):
+        for row in rows:
             answer = row.answer if with_answers else []
-            head = torch.tensor(row.before + row.text, dtype=torch.long, device=self.device)
             tail = torch.tensor(row.after + answer, dtype=torch.long, device=self.device)
-            parts = [table(head), *([] if heard is None else [heard]), table(tail)]
+            parts = []
+            for given in (row.before, *row.given):
+                if isinstance(given, Recording):
+                    parts.append(next(heard))
+                else:
+                    parts.append(table(torch.tensor(given, dtype=torch.long, device=self.device)))
+            parts.append(table(tail))
             piece = torch.cat([part.to(table.weight.dtype) for part in parts])
             pieces.append(piece)
             label = torch.full((len(piece),), IGNORE, dtype=torch.long, device=self.device)
@@ -134,18 +101,18 @@ class ComposedModule(nn.Module):
             nn.utils.rnn.pad_sequence(labels, batch_first=True, padding_value=IGNORE),
         )
 
-    def _audio_vectors(self, rows: Sequence[Row]) -> list[Tensor | None]:
-        spoken = [index for index, row in enumerate(rows) if row.audio is not None]
-        result: list[Tensor | None] = [None] * len(rows)
-        if spoken:
-            items = [rows[index].audio for index in spoken]
-            if self._hears_anew():
-                frames, frame_mask = self.audio_encoder.frames([rows[index].path for index in spoken])
-                items = self.connector.hand_on(frames, frame_mask)
-            vectors, mask = self.connector(items)
-            for position, index in enumerate(spoken):
-                result[index] = vectors[position][mask[position]]
-        return result
+    def _audio_vectors(self, recordings: Sequence[Recording]) -> list[Tensor]:
+        """Vectors [length, D] of each recording, those of its chunks one after the other."""
+        if not recordings:
+            return []
+        items: list[Any] = [chunk for one in recordings for chunk in one.chunks]
+        if self._hears_anew():
+            listening = self.audio_encoder.listening
+            chunks = [chunk for one in recordings for chunk in chunks_of(listening, one.path)]
+            items = self.connector.hand_on(*hear(self.audio_encoder, chunks))
+        vectors, mask = self.connector(items)
+        each = iter([own[real] for own, real in zip(vectors, mask, strict=True)])
+        return [torch.cat([next(each) for _ in one.chunks]) for one in recordings]
 
     def _hears_anew(self) -> bool:
         """Whether the encoder is being trained, or was: what was prepared of a recording before is out of date then."""

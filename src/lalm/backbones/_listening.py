@@ -18,6 +18,9 @@ from lalm.errors import DataError
 
 SAMPLE_RATE_HZ = 16_000
 TAIL_SILENCE_S = 0.5  # a margin after the last word, as in training of the connectors
+LONGEST_S = (
+    30.0  # heard at once by an encoder without a limit of its own: attention grows with the square of the length
+)
 SHORTEST_S = 0.1  # a waveform encoder's convolutions need 25 ms to say anything
 
 
@@ -31,6 +34,13 @@ class Listening:
     kind: Literal["mel", "waveform"] = "mel"
     step: int = 2
     longest: int | None = None
+
+    @property
+    def longest_samples(self) -> int:
+        """How much is heard at once, in samples at 16 kHz; longer recordings are heard in chunks (`_chunks.py`)."""
+        if self.longest is None:
+            return int(LONGEST_S * SAMPLE_RATE_HZ)
+        return self.longest * SAMPLE_RATE_HZ // 100 - int(TAIL_SILENCE_S * SAMPLE_RATE_HZ)
 
     def features(self, extractor: Any, waveform: np.ndarray) -> Tensor:
         """Features of one waveform [num_samples]: [mel_bins, mel_frames] with the silent margin, or [num_samples]."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lalm.errors import ModelError
+from lalm.records import Role, Turn
 
 _INPUT_MARK = "\u2063lalm-input\u2063"
 
@@ -37,6 +38,14 @@ def _render(tokenizer: Any, turns: list[tuple[str, str]]) -> str | None:
         return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
     except TemplateError:
         return None
+
+
+_TAGS: dict[Role, str] = {"narrator": "Narrator: ", "user": "User: ", "assistant": "Assistant: "}
+
+
+def tag_of(turn: Turn) -> str:
+    """What a turn's line begins with, when a dialogue is given as one input."""
+    return _TAGS[turn.role]
 
 
 def end_of_turn(tokenizer: Any) -> int:

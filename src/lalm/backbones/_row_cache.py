@@ -13,14 +13,14 @@ R = TypeVar("R")
 
 
 class RowCache(Generic[R]):
-    """`make(example)` once an example, and again if its recording was written anew. Its DataError names the row."""
+    """`make(example)` once an example, and again if a recording of it was written anew. Its DataError names the row."""
 
     def __init__(self, make: Callable[[Example], R]) -> None:
         self._make = make
         self._rows: dict[tuple[Example, Any], R] = {}
 
     def __call__(self, example: Example) -> R:
-        key = (example, version(example.audio) if example.audio is not None else None)
+        key = (example, tuple(map(version, example.recordings)))
         if key not in self._rows:
             try:
                 self._rows[key] = self._make(example)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
+    PreTrainedModel,
     PreTrainedTokenizerFast,
     WhisperConfig,
     WhisperFeatureExtractor,
@@ -26,18 +29,18 @@ CHAT_TEMPLATE = (
 )
 
 
-def byte_tokenizer() -> PreTrainedTokenizerFast:
+def byte_tokenizer(begin: str = "<|im_start|>", end: str = "<|im_end|>") -> PreTrainedTokenizerFast:
     """One token a byte, plus the chat markers."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    special = ["<|im_start|>", "<|im_end|>"]
+    special = [begin, end]
     vocabulary = {token: index for index, token in enumerate([*special, *alphabet])}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
-        eos_token="<|im_end|>",
-        pad_token="<|im_end|>",
+        eos_token=end,
+        pad_token=end,
         additional_special_tokens=special[:1],
     )
     fast.chat_template = CHAT_TEMPLATE
@@ -82,13 +85,24 @@ def tiny_whisper() -> WhisperForConditionalGeneration:
     return WhisperForConditionalGeneration(config).eval()
 
 
-def tiny_model(connector: PluginChoice, seed: int) -> ComposedModel:
-    """Whisper's and Llama's classes in small with a connector; text-like connectors need the real ones and are replaced
-    by `mlp`, since they read weights that fit Whisper base only."""
+def tiny_llama() -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    """SmolLM2 in small, with a tokenizer."""
+    tokenizer = byte_tokenizer()
+    return tiny_llm(len(tokenizer)), tokenizer
+
+
+def tiny_model(
+    connector: PluginChoice,
+    seed: int,
+    max_audio_vectors: int | None = None,
+    language_model: Callable[[], tuple[PreTrainedModel, PreTrainedTokenizerFast]] = tiny_llama,
+) -> ComposedModel:
+    """Whisper's class and a language model in small with a connector; text-like connectors need the real ones and are
+    replaced by `mlp`, since they read weights that fit Whisper base only."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        whisper, tokenizer = tiny_whisper(), byte_tokenizer()
-        llm = tiny_llm(len(tokenizer))
+        whisper = tiny_whisper()
+        llm, tokenizer = language_model()
     encoder = AudioEncoder(whisper.model.encoder, WhisperFeatureExtractor())
     name = connector.name if connector.name not in ("ctc", "hybrid", "cascade") else "mlp"
     module = load_plugin("connectors", name)
@@ -106,4 +120,5 @@ def tiny_model(connector: PluginChoice, seed: int) -> ComposedModel:
             "seed": seed,
             "licences": {},
         },
+        max_audio_vectors=max_audio_vectors,
     )
