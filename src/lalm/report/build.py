@@ -13,6 +13,7 @@ from lalm.report.dialogues import runs_dialogues, study_dialogues
 from lalm.report.folder import is_study, load_study
 from lalm.report.gap import runs_gap, study_gap
 from lalm.report.more import gain_table, more_speech
+from lalm.report.of_tasks import runs_tasks, study_tasks
 from lalm.report.pages import run_page, study_page
 from lalm.report.robustness import noise_table, runs_under_noise, study_under_noise
 from lalm.report.runs import RunFolder, load_runs, run_tables
@@ -65,6 +66,7 @@ def _study(root: Path, path: Path, fmt: Format) -> str:
         gain_table(standings, more_speech(standings)),
         noise_table(noise) if noise is not None else None,
         gap.table if gap is not None else None,
+        study_tasks(study),
         *study_dialogues(study),
     ]
     tables = [*study_tables(study), *(table for table in more if table is not None)]
@@ -76,5 +78,5 @@ def _runs(runs: Sequence[RunFolder], path: Path, fmt: Format) -> str:
         return run_page(runs, path)
     gap = runs_gap(runs)
     tables = [*run_tables(runs), *map(noise_table, runs_under_noise(runs)), *([gap.table] if gap is not None else [])]
-    tables += runs_dialogues(runs)
+    tables += [*([tasks] if (tasks := runs_tasks(runs)) is not None else []), *runs_dialogues(runs)]
     return markdown(tables) if fmt == "markdown" else latex(tables)

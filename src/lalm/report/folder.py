@@ -80,6 +80,7 @@ class Curve(_Row):
     scheme: str | None = None
     selector: str | None = None
     synthetic: bool = False
+    options: dict[str, Any] = {}
     uses_text: bool = True
     points: tuple[Point, ...] = Field(min_length=1)
     covariance: list[list[FiniteFloat]] | None = None

@@ -20,9 +20,11 @@ from lalm.report.gap import runs_gap, study_gap
 from lalm.report.listen import shown_examples
 from lalm.report.made import licences, link, made, provenance
 from lalm.report.more import gain_table, more_speech
+from lalm.report.of_tasks import runs_tasks, study_tasks
 from lalm.report.remarks import remarks
 from lalm.report.robustness import UnderNoise, noise_figure, noise_table, runs_under_noise, study_under_noise
 from lalm.report.runs import RunFolder, comparisons, run_tables
+from lalm.report.signs import run_signs
 from lalm.report.standings import Standings
 from lalm.report.tables import Table, comparison_table, study_tables
 from lalm.report.words import duration, metric, recordings, share
@@ -79,6 +81,7 @@ def study_page(study: StudyFolder, page: Path) -> str:
         noises=_noises([noise] if (noise := study_under_noise(study)) is not None else []),
         gap=study_gap(study),
         dialogues=study_dialogues(study),
+        tasks=study_tasks(study),
         examples=examples,
         examples_note=examples_note,
         remarks=remarks(standings),
@@ -174,6 +177,8 @@ def run_page(runs: Sequence[RunFolder], page: Path) -> str:
         noises=_noises(runs_under_noise(runs)),
         gap=runs_gap(runs),
         dialogues=runs_dialogues(runs),
+        tasks=runs_tasks(runs),
+        remarks=run_signs(runs),
         licence_rows=licences(infos),
         facts=[(name, value) for name, value in provenance(infos) if value],
     )

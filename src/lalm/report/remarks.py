@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lalm.report.folder import StudyFolder
+from lalm.report.signs import study_signs
 from lalm.report.standings import Standings
 from lalm.report.words import share, where
 
@@ -12,13 +13,14 @@ MANY_COMPARISONS = 20
 
 
 def remarks(standings: Standings) -> list[str]:
-    """Remarks on answers that could not be read, on uncertainty, on schemes that lose, and on how runs were made."""
+    """Remarks on answers that could not be read, on uncertainty, on schemes that lose, signs of harm, and how runs were made."""
     study = standings.study
     return [
         *_failed(study),
         *_uncertain(standings),
         *_losing(standings),
         *_falling(standings),
+        *study_signs(standings),
         *_references(study),
         *_mixed_origins(study),
     ]

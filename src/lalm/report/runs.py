@@ -86,7 +86,7 @@ def _load(folder: Path, name: str) -> RunFolder:
             path = run.predictions(one)
             found = score_rows(read_predictions(path), _metrics(scores), _NUM_RESAMPLES)
             scores[one] = plugins.parse(Scores, found, str(path))
-    log, bad = _log(run.log)
+    log, bad = read_log(run.log)
     return RunFolder(folder, name, info, scores, log, bad)
 
 
@@ -104,7 +104,7 @@ def _metrics(scores: Mapping[str, Scores]) -> Sequence[str]:
     return next((list(one.metrics) for one in scores.values()), DEFAULT_METRICS)
 
 
-def _log(path: Path) -> tuple[list[dict[str, Any]], int]:
+def read_log(path: Path) -> tuple[list[dict[str, Any]], int]:
     """Log rows by step; where a resumed run logged a step twice, the last row counts. A killed run may leave half a line."""
     rows: dict[tuple[int, bool], dict[str, Any]] = {}
     bad = 0

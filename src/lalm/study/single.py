@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from lalm import plugins
@@ -15,6 +15,7 @@ from lalm.data.pools import LoadedPools, check_recordings, load_pools
 from lalm.errors import ConfigError, UserError
 from lalm.evaluate.predict import predict_rows, with_heard
 from lalm.evaluate.score import score_rows
+from lalm.records import Example
 from lalm.rundir import RunDir, write_text
 from lalm.study.processes import in_use
 from lalm.train.distributed import team
@@ -94,7 +95,7 @@ def _train(recipe: Recipe, run: RunDir, resume: bool, quiet: bool) -> RunDir:
 def dev_evaluation(
     recipe: Recipe, model: Model, pools: LoadedPools, grammar: Grammar | None = None
 ) -> tuple[Callable[[], Mapping[str, float]] | None, bool]:
-    """A function that gives the dev metrics, or None if none is asked for; and the direction of the chosen metric.
+    """A function that gives the dev metrics and `loss`, or None if none is asked for; and the direction of the chosen metric.
 
     Raises ConfigError if one is asked for without a dev set, or early stopping without a metric to watch.
     """
@@ -116,10 +117,25 @@ def dev_evaluation(
         answers = predict_rows(model, mine, recipe.evaluate, quiet=True, grammar=grammar)
         rows = team().together(with_heard(model, mine, answers))
         scores = score_rows(rows, names, num_resamples=1, seed=0)["metrics"]
-        return {name: scores[name]["value"] for name in names if scores[name]["value"] is not None}
+        found = {name: scores[name]["value"] for name in names if scores[name]["value"] is not None}
+        sums = team().gather(_summed_loss(model, mine, recipe.train.per_device_train_batch_size))
+        sums = sums[:1] if len(mine) == len(dev) else sums  # all processes took all rows
+        return {**found, "loss": sum(nll for nll, _ in sums) / max(1, sum(tokens for _, tokens in sums))}
 
     higher = plugins.load("metrics", chosen).HIGHER_IS_BETTER if chosen else True
     return evaluate, higher
+
+
+def _summed_loss(model: Model, rows: Sequence[Example], num_at_once: int) -> tuple[float, int]:
+    """Negative log-likelihood of the right answers to rows, summed, and the number of their tokens."""
+    import torch
+
+    nll, num_tokens = 0.0, 0
+    with torch.no_grad():
+        for start in range(0, len(rows), num_at_once):
+            losses, tokens = model.loss(model.batch(rows[start : start + num_at_once]))
+            nll, num_tokens = nll + float(losses.sum()), num_tokens + int(tokens.sum())
+    return nll, num_tokens
 
 
 def check_folder(run: RunDir, recipe: Recipe, resume: bool) -> None:

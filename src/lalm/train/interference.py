@@ -27,7 +27,7 @@ def fixed_rows(stage: Stage, pools: Mapping[str, Sequence[Example]], seed: int) 
     Tasks with fewer than two rows are left out.
     """
     by_task: dict[str, dict[str, list[Example]]] = {}
-    for pool, passes in sorted(stage.passes.items()):
+    for pool, passes in sorted(stage.passes.items(), key=lambda item: (":" in item[0], item[0])):  # the main task first
         for row in pools.get(pool, ()) if passes > 0 else ():
             by_task.setdefault(row.task, {}).setdefault(row.modality, []).append(row)
     found = {task: kinds.get("speech") or kinds["text"] for task, kinds in by_task.items()}
