@@ -20,11 +20,11 @@ from lalm.backbones._composed_rows import Batch, Recording, Row, content_key, gi
 from lalm.backbones._decoding import decoder
 from lalm.backbones._encoder import AudioEncoder
 from lalm.backbones._grammar import Guide, Obeying
-from lalm.backbones._row_cache import RowCache
+from lalm.backbones._row_cache import RowCache, too_many_vectors
 from lalm.backbones._waveform_encoder import WaveformEncoder
 from lalm.data.cache import BATCH_SIZE, PreparedCache
 from lalm.data.grammar import Grammar
-from lalm.errors import DataError, ModelError, many
+from lalm.errors import DataError, ModelError
 from lalm.records import Example
 
 
@@ -119,10 +119,7 @@ class ComposedModel:
         """Raises DataError for more vectors of recordings than `max_audio_vectors` allows."""
         number = sum(map(self._num_vectors, row.recordings))
         if self._max_audio_vectors is not None and number > self._max_audio_vectors:
-            raise DataError(
-                f"its {many(len(row.recordings), 'recording')} take {number} vectors, and backbone.max_audio_vectors allows "
-                f"{self._max_audio_vectors}. Shorten them, or allow more; nothing is cut."
-            )
+            raise DataError(too_many_vectors(len(row.recordings), number, self._max_audio_vectors))
 
     @property
     def _positions(self) -> int | None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field, PositiveFloat
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from lalm.plugins import PluginConfig
 
@@ -36,6 +36,9 @@ class NativeConfig(PluginConfig):
     max_audio_s: PositiveFloat | None = Field(
         None, description="cut longer recordings to so many seconds and count them (none: too long is an error)"
     )
+    max_audio_vectors: PositiveInt | None = Field(
+        None, description="vectors that the recordings of one row may take; more is an error (none: no bound)"
+    )
     trust_remote_code: bool = Field(False, description="run code that lies beside the weights")
     tiny: bool = Field(False, description="small random weights instead of the real ones: for tests of a recipe")
     seed: int = Field(0, description="seed of the tiny weights")
@@ -49,6 +52,19 @@ def user_turn(instruction: str, text: str | None) -> Messages:
     if text is None:
         return [{"role": "user", "content": [{"type": "audio"}, {"type": "text", "text": instruction}]}]
     return [{"role": "user", "content": [{"type": "text", "text": f"{text}\n{instruction}"}]}]
+
+
+def one_user_turn(instruction: str, pieces: Sequence[str | None]) -> Messages:
+    """One user turn: the instruction, a line break, and pieces of a dialogue, of which None is a recording."""
+    parts: list[dict[str, str]] = [{"type": "text", "text": f"{instruction}\n"}]
+    for piece in pieces:
+        if piece is None:
+            parts.append({"type": "audio"})
+        elif parts[-1]["type"] == "text":
+            parts[-1] = {"type": "text", "text": parts[-1]["text"] + piece}
+        else:
+            parts.append({"type": "text", "text": piece})
+    return [{"role": "user", "content": parts}]
 
 
 def own_processor(name: str) -> Callable[[Any], Any]:
@@ -109,6 +125,9 @@ class Family:
     connector: tuple[str, ...] = ("model.multi_modal_projector",)
     language_model: str = "model.language_model"
     messages: Callable[[str, str | None], Messages] = field(default=user_turn)
+    dialogue: Callable[[str, Sequence[str | None]], Messages] | None = field(
+        default=one_user_turn
+    )  # None: has no place
     chat_template: str | None = None  # where the published processor has none that transformers can render
     adapt: Callable[[Any], None] = field(default=lambda module: None)
     hear: Callable[[Any, Mapping[str, Tensor]], Tensor] = field(

@@ -28,7 +28,7 @@ def load_native(family: Family, cfg: NativeConfig, tiny: Tiny) -> NativeModel:
     Raises ModelError: not there, of another family, files missing, pickles, weights that do not fit.
     """
     if cfg.tiny:
-        return tiny_native(family, tiny, cfg.seed, cfg.max_audio_s)
+        return tiny_native(family, tiny, cfg.seed, cfg.max_audio_s, max_audio_vectors=cfg.max_audio_vectors)
     part = parts.find(cfg.model, cfg.revision, cfg.trust_remote_code)
     check_family(family, part)
     processor = _processor(family, part)
@@ -46,7 +46,15 @@ def load_native(family: Family, cfg: NativeConfig, tiny: Tiny) -> NativeModel:
         "max_audio_s": cfg.max_audio_s,
         "licences": {part.source: family.licence if stated == "not stated" and part.source == known else stated},
     }
-    return NativeModel(family, module, processor, identity=identity, max_audio_s=cfg.max_audio_s, cache=heard_before())
+    return NativeModel(
+        family,
+        module,
+        processor,
+        identity=identity,
+        max_audio_s=cfg.max_audio_s,
+        max_audio_vectors=cfg.max_audio_vectors,
+        cache=heard_before(),
+    )
 
 
 def heard_before() -> PreparedCache | None:
@@ -56,7 +64,12 @@ def heard_before() -> PreparedCache | None:
 
 
 def tiny_native(
-    family: Family, tiny: Tiny, seed: int, max_audio_s: float | None = None, cache: PreparedCache | None = None
+    family: Family,
+    tiny: Tiny,
+    seed: int,
+    max_audio_s: float | None = None,
+    cache: PreparedCache | None = None,
+    max_audio_vectors: int | None = None,
 ) -> NativeModel:
     """The real classes with small random weights."""
     with torch.random.fork_rng():
@@ -70,7 +83,8 @@ def tiny_native(
         "max_audio_s": max_audio_s,
         "licences": {},
     }
-    return NativeModel(family, module, processor, identity=identity, max_audio_s=max_audio_s, cache=cache)
+    limits: dict[str, Any] = {"max_audio_s": max_audio_s, "max_audio_vectors": max_audio_vectors}
+    return NativeModel(family, module, processor, identity=identity, cache=cache, **limits)
 
 
 def model_class(family: Family) -> Any:

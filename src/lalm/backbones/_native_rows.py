@@ -6,6 +6,7 @@ last position of the batch, in training as in use.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,23 +16,30 @@ import torch
 from torch import Tensor
 
 from lalm.backbones._family import Family
+from lalm.backbones._prompt import tag_of
 from lalm.errors import DataError, ModelError
+from lalm.records import Example, Turn
 
 IGNORE = -100
 _MARK = "lalm-answer-mark"
 
 
 @dataclass(frozen=True)
-class Row:
-    """One example as tokens, the audio placeholders among `prompt`; `answer` ends with the end of turn.
+class Clip:
+    """A recording of a row (`row` is its id): its file, and how much of it is heard, in samples at 16 kHz."""
 
-    `audio` is the recording that the placeholders stand for and `num_samples` what is heard of it, at 16 kHz.
-    """
+    path: Path
+    num_samples: int
+    row: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """One example as tokens, placeholders of the clips in turn among `prompt`; `answer` ends with the end of turn."""
 
     prompt: tuple[int, ...]
     answer: tuple[int, ...]
-    audio: Path | None = None
-    num_samples: int = 0
+    clips: tuple[Clip, ...] = ()
 
     @property
     def length(self) -> int:
@@ -67,11 +75,8 @@ class Batch:
 
     def _prompt(self, tokenizer: Any, index: int) -> str:
         shown = (self.attention_mask[index] == 1) & (self.labels[index] == IGNORE)
-        ids = self.input_ids[index][shown].tolist()
-        if self.placeholder not in ids:
-            return str(tokenizer.decode(ids))
-        first, after = ids.index(self.placeholder), len(ids) - ids[::-1].index(self.placeholder)
-        return f"{tokenizer.decode(ids[:first])}[audio]{tokenizer.decode(ids[after:])}"
+        pieces = itertools.groupby(self.input_ids[index][shown].tolist(), lambda token: token == self.placeholder)
+        return "".join("[audio]" if is_audio else str(tokenizer.decode(list(ids))) for is_audio, ids in pieces)
 
 
 class Prompts:
@@ -93,13 +98,30 @@ class Prompts:
             one for one in (self._tokenizer.pad_token_id, self.end_of_turn) if one not in (None, self.placeholder)
         )
 
-    def prompt(self, instruction: str, text: str | None) -> list[int]:
-        """Tokens up to the answer; a recording (`text` None) is one placeholder. Raises DataError for text that holds one."""
-        ids = self._ids(self._render(self._family.messages(instruction, text), True))
-        if ids.count(self.placeholder) == (text is None):
+    def of(self, example: Example) -> list[int]:
+        """Tokens of an example up to its answer, a recording as one placeholder.
+
+        Raises DataError for words that hold one, and for turns that the family's chat template has no place for.
+        """
+        if not example.turns:
+            words = None if example.audio is not None else example.text
+            messages = self._family.messages(example.instruction, words)
+        elif self._family.dialogue is not None:
+            messages = self._family.dialogue(example.instruction, lines(example.turns))
+        elif example.recordings:
+            raise DataError(
+                f"it has turns with recordings, and the chat template of {self._family.name} has a place for one recording and "
+                "none for words around it. Choose another backbone."
+            )
+        else:
+            words = "".join(line or "" for line in lines(example.turns))
+            messages = self._family.messages(example.instruction, words)
+        ids, number = self._ids(self._render(messages, True)), len(example.recordings)
+        if ids.count(self.placeholder) == number:
             return ids
         word = self._tokenizer.convert_ids_to_tokens(self.placeholder)
-        if text is None and word not in instruction:
+        said = (example.instruction, example.text or "", *(turn.text or "" for turn in example.turns))
+        if number and not any(word in one for one in said):
             raise ModelError(f"The chat template of this {self._family.name} model leaves the recording out.")
         raise DataError(f"its words hold {word}, with which this model marks audio.")
 
@@ -130,6 +152,20 @@ class Prompts:
         if end is None:
             raise ModelError(f"This {self._family.name} model names no end of turn; its answers could not end.")
         return int(end)
+
+
+def lines(turns: Sequence[Turn]) -> list[str | None]:
+    """A line a turn, each beginning with who speaks, cut where a recording stands (None). Raises DataError for an empty turn."""
+    pieces: list[str | None] = [""]
+    for index, turn in enumerate(turns):
+        if turn.audio is None and turn.text is None:
+            raise DataError(f"turn {index + 1} has neither text nor audio.")
+        pieces[-1] = f"{pieces[-1]}{chr(10) if index else ''}{tag_of(turn)}"
+        if turn.audio is not None:
+            pieces += [None, ""]
+        else:
+            pieces[-1] = f"{pieces[-1]}{turn.text}"
+    return [piece for piece in pieces if piece != ""]
 
 
 def collate(rows: Sequence[Row], with_answers: bool, padding: int) -> tuple[Tensor, Tensor, Tensor]:

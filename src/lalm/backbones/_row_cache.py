@@ -6,10 +6,18 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 from lalm.data.cache import version
-from lalm.errors import DataError
+from lalm.errors import DataError, many
 from lalm.records import Example
 
 R = TypeVar("R")
+
+
+def too_many_vectors(num_recordings: int, num_vectors: int, allowed: int) -> str:
+    """What is said of a row whose recordings take more vectors than `backbone.max_audio_vectors` allows."""
+    return (
+        f"its {many(num_recordings, 'recording')} take {num_vectors} vectors, and backbone.max_audio_vectors allows {allowed}. "
+        "Shorten them, or allow more; nothing is cut."
+    )
 
 
 class RowCache(Generic[R]):

@@ -88,6 +88,7 @@ FAMILY = Family(
     features=features,
     longest_s=lambda processor: None,
     messages=messages,
+    dialogue=None,
 )
 
 _TEMPLATE = (

@@ -112,9 +112,10 @@ def _tiny(seed: int) -> tuple[Any, Any]:
 
     tokenizer = tiny_tekken()
     audio = tiny_audio(("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"))
+    sizes = {"head_dim": 8, "eos_token_id": 2, "bos_token_id": 1, "max_position_embeddings": 2048}  # of five windows
     config = VoxtralConfig(
         audio_config={"model_type": "voxtral_encoder", **audio, "intermediate_size": 4 * audio["hidden_size"]},
-        text_config={"model_type": "llama", **tiny_text(len(tokenizer), head_dim=8, eos_token_id=2, bos_token_id=1)},
+        text_config={"model_type": "llama", **tiny_text(len(tokenizer), **sizes)},
         audio_token_id=AUDIO_TOKEN_ID,
     )
     return VoxtralForConditionalGeneration(config), VoxtralProcessor(tiny_mel(), tokenizer)
