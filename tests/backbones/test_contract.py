@@ -31,8 +31,8 @@ RATE_HZ = 16_000
 def test_every_file_of_the_folder_is_held_against_the_contract():
     folder = Path(plugins.__file__).parent / "backbones"
     files = [path for path in folder.glob("*.py") if not path.name.startswith("_")]
-    assert len(NAMES) == len(files) == 8
-    assert set(NAMES) == {"smol", "composed", *NATIVE}
+    assert len(NAMES) == len(files) == 9
+    assert set(NAMES) == {"smol", "gemma", "composed", *NATIVE}
 
 
 def voice(seconds: float, pitch_hz: float) -> np.ndarray:

@@ -13,14 +13,15 @@ from pathlib import Path
 import pytest
 
 from lalm.errors import UserError
-from lalm.models import smol
+from lalm.models import embedded, smol
 from lalm.models.fetch import Artifact, Fetched
+from lalm.models.whisper import save_whisper
 
 BARISTA = Path(__file__).parents[3] / "shared" / "data" / "barista"
 
 
 class Workshop:
-    """Stands in for the download and the two converters, and counts them; all the rest of `smol` is real."""
+    """Stands in for the download and the two converters, and counts them; all the rest is real."""
 
     def __init__(self) -> None:
         self.fetched, self.saved = 0, 0
@@ -46,8 +47,8 @@ class Workshop:
 def workshop(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Workshop:
     made = Workshop()
     monkeypatch.setenv("LALM_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(smol, "fetch", made.fetch)
-    monkeypatch.setattr(smol, "_save_speech", made.save_speech)
+    monkeypatch.setattr(embedded, "fetch", made.fetch)
+    monkeypatch.setattr(smol, "save_whisper", made.save_speech)
     monkeypatch.setattr(smol, "_save_language_model", made.save_language_model)
     return made
 
@@ -136,7 +137,7 @@ def test_a_home_that_is_a_file_is_a_user_error(workshop: Workshop, tmp_path: Pat
 
 
 def test_a_whole_folder_is_found_without_torch():
-    code = "import sys, lalm.models.smol as s; s._problem(s.lalm_home()); sys.exit('torch' in sys.modules)"
+    code = "import sys, lalm.models.embedded as e; e.problem_of(e.lalm_home()); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -237,7 +238,7 @@ def test_the_hub_files_of_whisper_give_the_same_model(smol_folder: Path, tmp_pat
 
     speech = smol_folder / "speech"
     files = {name: speech / name for name in ("model.safetensors", "tokenizer.json")}
-    smol._save_speech(Fetched("hub", files), tmp_path / "speech")
+    save_whisper(Fetched("hub", files), tmp_path / "speech")
     made, expected = load_file(tmp_path / "speech" / "model.safetensors"), load_file(speech / "model.safetensors")
     assert set(made) == set(expected)
     assert all((made[name] == expected[name]).all() for name in expected)

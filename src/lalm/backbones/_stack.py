@@ -3,6 +3,9 @@
 Two facts save work without changing the result beyond rounding. Rows of a batch share their instruction, so its keys
 and values are computed once and seen by all rows. And if the lower layers are frozen, what they make of a row is the
 same in every epoch, so it is kept.
+
+Gemma 3 has two types of layers: some see everything, others the last `sliding_window` positions alone, with a rotary base
+of their own. Rows follow their prefix without a gap and are padded on the right, so who stands how far back is known.
 """
 
 from __future__ import annotations
@@ -18,7 +21,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lalm.models.key_values import with_cache
 
-FAMILIES = ("llama", "qwen2", "qwen3")  # plain causal attention and rotary positions in every layer
+FAMILIES = ("llama", "qwen2", "qwen3", "gemma3_text")  # causal attention and rotary positions in every layer
+OF_TYPES = ("gemma3_text",)  # with a window and a rotary base by type of layer
+FULL, SLIDING = "full_attention", "sliding_attention"
 MAX_KEPT_BYTES = 4 * 2**30
 MAX_PLAIN_WEIGHTS = 2**22  # a layer; 16 MB of them
 
@@ -30,7 +35,30 @@ def supports(llm: Any) -> bool:
         config.model_type in FAMILIES
         and config._attn_implementation == "sdpa"  # others do not take a mask of true and false
         and not getattr(config, "use_sliding_window", False)
+        and not getattr(config, "use_bidirectional_attention", False)
     )
+
+
+def types(llm: Any) -> list[str]:
+    """The type of each layer: `full_attention` or `sliding_attention`."""
+    return list(llm.config.layer_types) if llm.config.model_type in OF_TYPES else [FULL] * len(llm.model.layers)
+
+
+def window(llm: Any) -> int | None:
+    """How many positions layers with a window see, their own among them; None without such layers."""
+    return int(llm.config.sliding_window) if SLIDING in types(llm) else None
+
+
+def turns(llm: Any, rows: Tensor, positions: Tensor) -> dict[str, Any]:
+    """Cosines and sines of rotary positions by type of layer."""
+    if llm.config.model_type not in OF_TYPES:
+        return {FULL: llm.model.rotary_emb(rows, positions)}
+    return {kind: llm.model.rotary_emb(rows, positions, kind) for kind in set(types(llm))}
+
+
+def near(asking: Tensor, seen: Tensor, reach: int) -> Tensor:
+    """Whether keys at positions `seen` [..., S] lie in the window of queries at `asking` [..., L]: [..., L, S]."""
+    return asking[..., :, None] - seen[..., None, :] < reach
 
 
 class _Record:
@@ -79,49 +107,57 @@ def run_layers(
     seen = torch.ones(num_rows, 1, length, start, dtype=torch.bool, device=mask.device)
     attention = torch.cat([seen, causal[None, None] & mask[:, None, None, :]], dim=-1)
     positions = torch.arange(start, start + length, device=mask.device)[None]
-    turn = llm.model.rotary_emb(rows, positions)
-    prefix_turn = (
-        None if prefix is None else llm.model.rotary_emb(prefix, torch.arange(start, device=mask.device)[None])
-    )
+    views = {FULL: attention, SLIDING: attention}
+    reach = window(llm)
+    if reach is not None and start + length > reach:
+        places = torch.arange(start + length, device=mask.device)
+        itself = positions[0][:, None] == places  # padding that saw nothing at all would be no number
+        views[SLIDING] = attention & near(positions[0], places, reach) | itself
+    turn = turns(llm, rows, positions)
+    beginning = None if prefix is None else _Beginning(llm, prefix)
     with _attention_kernel(rows.device, attention.numel() * llm.config.num_attention_heads):
-        return _run(llm.model.layers[first:last], prefix, prefix_turn, rows, turn, positions, attention)
+        for layer, kind in zip(llm.model.layers[first:last], types(llm)[first:last], strict=True):
+            before = None if beginning is None else _Before(beginning.through(layer, kind), num_rows)
+            rows = layer(
+                rows,
+                attention_mask=views[kind],
+                position_ids=positions,
+                position_embeddings=turn[kind],
+                **with_cache(layer, before),
+            )
+    return None if beginning is None else beginning.states, rows
 
 
-def _run(
-    layers: Sequence[Any],
-    prefix: Tensor | None,
-    prefix_turn: Any,
-    rows: Tensor,
-    turn: Any,
-    positions: Tensor,
-    attention: Tensor,
-) -> tuple[Tensor | None, Tensor]:
-    for layer in layers:
-        before = None
-        if prefix is not None:
-            record = _Record()
-            prefix = layer(prefix, position_embeddings=prefix_turn, **with_cache(layer, record))
-            before = _Before(record, len(rows))
-        rows = layer(
-            rows,
-            attention_mask=attention,
-            position_ids=positions,
-            position_embeddings=turn,
-            **with_cache(layer, before),
+class _Beginning:
+    """A prefix on its way through the layers: its states [1, P, D] so far. It sees itself alone."""
+
+    def __init__(self, llm: Any, states: Tensor) -> None:
+        self.states = states
+        places = torch.arange(states.shape[1], device=states.device)
+        self._turn = turns(llm, states, places[None])
+        reach = window(llm)
+        self._views: dict[str, Tensor | None] = {FULL: None, SLIDING: None}  # None: all that is before
+        if reach is not None and len(places) > reach:
+            self._views[SLIDING] = (near(places, places, reach) & (places[:, None] >= places))[None, None]
+
+    def through(self, layer: Any, kind: str) -> _Record:
+        """Go through a layer; the keys and values that it made of the prefix."""
+        record = _Record()
+        self.states = layer(
+            self.states,
+            attention_mask=self._views[kind],
+            position_embeddings=self._turn[kind],
+            **with_cache(layer, record),
         )
-    return prefix, rows
+        return record
 
 
 def prefix_keys_values(llm: Any, prefix: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
-    """Keys and values [1, heads, P, width] of the prefix's tokens in each layer."""
-    rows = llm.get_input_embeddings()(torch.tensor([list(prefix)], dtype=torch.long, device=llm.device))
-    turn = llm.model.rotary_emb(rows, torch.arange(len(prefix), device=rows.device)[None])
-    found = []
-    for layer in llm.model.layers:
-        record = _Record()
-        rows = layer(rows, position_embeddings=turn, **with_cache(layer, record))
-        found.append((record.keys, record.values))
-    return found
+    """Keys and values [1, heads, P, width] of the prefix's tokens in each layer; of none, P is 0."""
+    ids = torch.tensor([list(prefix) or [0]], dtype=torch.long, device=llm.device)
+    beginning = _Beginning(llm, llm.get_input_embeddings()(ids))
+    records = [beginning.through(layer, kind) for layer, kind in zip(llm.model.layers, types(llm), strict=True)]
+    return [(record.keys[:, :, : len(prefix)], record.values[:, :, : len(prefix)]) for record in records]
 
 
 def num_frozen_layers(llm: Any) -> int:

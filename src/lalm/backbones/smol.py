@@ -6,21 +6,18 @@ Licences: Whisper base MIT, SmolLM2-135M-Instruct Apache-2.0.
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import Field, PositiveInt
 
-from lalm.backbones._unheard import connector_unheard
+from lalm.backbones._embedded import load_embedded, unheard
 from lalm.config import PluginChoice
-from lalm.data.cache import PreparedCache
-from lalm.languages import heard_by_whisper
-from lalm.models import parts
 from lalm.plugins import PluginConfig
-from lalm.rundir import read_json
 
 if TYPE_CHECKING:
     from lalm.backbones._composed_model import ComposedModel
+
+__all__ = ["Config", "load", "make_tiny", "unheard"]
 
 # torch and transformers are imported when a model is asked for: a recipe is checked without them
 
@@ -40,44 +37,12 @@ class Config(PluginConfig):
 
 def load(cfg: Config) -> ComposedModel:
     """The model with the connector of `cfg`. Raises ModelError if the weights cannot be had."""
-    from lalm.backbones._assemble import assemble
     from lalm.backbones._tiny import tiny_model
     from lalm.models import smol
-    from lalm.models.fetch import lalm_home
 
     if cfg.tiny:
         return tiny_model(cfg.connector, cfg.seed, cfg.max_audio_vectors)
-    folder = smol.smol_folder()
-    return assemble(
-        parts.find(str(folder / "speech")),
-        parts.find(str(folder / "language_model")),
-        cfg.connector,
-        identity=lambda encoder, llm: identity(folder, cfg),
-        cache=PreparedCache(lalm_home() / "cache" / "heard"),
-        max_audio_vectors=cfg.max_audio_vectors,
-    )
-
-
-def unheard(language: str, cfg: Config) -> list[str]:
-    """What it means for recordings in a language that a part of the model does not know it; empty if all do."""
-    if cfg.tiny:
-        return []
-    found = [] if heard_by_whisper(language) else ["the encoder, Whisper base, was not trained to hear it"]
-    return [*found, *connector_unheard(language, cfg.connector)]
-
-
-def identity(folder: Path, cfg: Config) -> dict[str, Any]:
-    """Names, hashes and licences for run.json."""
-    from lalm.models import smol
-
-    artifacts = read_json(folder / smol.MARKER)["artifacts"]
-    return {
-        "backbone": "smol",
-        "connector": cfg.connector.name,
-        "connector_options": cfg.connector.options,
-        "artifacts": artifacts,
-        "licences": {one["title"]: one["licence"] for one in artifacts.values()},
-    }
+    return load_embedded("smol", smol.smol_folder(), cfg)
 
 
 def make_tiny(seed: int) -> ComposedModel:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lalm.models.fetch import Fetched
+
 if TYPE_CHECKING:
     import torch
     from transformers import GenerationConfig, WhisperConfig, WhisperForConditionalGeneration, WhisperTokenizer
@@ -107,3 +109,24 @@ def whisper_model(state: dict[str, torch.Tensor], tokenizer: WhisperTokenizer) -
     model.load_state_dict(state)
     model.generation_config = generation_config(tokenizer)
     return model.eval()
+
+
+def save_whisper(fetched: Fetched, folder: Path) -> None:
+    """Model, tokenizer and feature extractor from pinned files. Kept as float16, as the wheel holds it."""
+    from transformers import WhisperFeatureExtractor
+
+    tokenizer = whisper_tokenizer(fetched.files["tokenizer.json"])
+    if fetched.source == "packages":
+        from lalm.models.ctranslate2 import read_variables, whisper_state_dict
+
+        parts = [fetched.files["model.bin.part1"], fetched.files["model.bin.part2"]]
+        variables = read_variables(b"".join(part.read_bytes() for part in parts), "Whisper base (model.bin)")
+        state = whisper_state_dict(variables)
+    else:
+        from safetensors.torch import load_file
+
+        state = load_file(fetched.files["model.safetensors"])
+        state.setdefault("proj_out.weight", state["model.decoder.embed_tokens.weight"])
+    whisper_model(state, tokenizer).half().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    WhisperFeatureExtractor(feature_size=80, sampling_rate=16000, hop_length=160, n_fft=400).save_pretrained(folder)
