@@ -17,14 +17,15 @@ from lalm.backbones import _language, _prompt
 from lalm.backbones._chunks import chunks_of, hear, joined, separate
 from lalm.backbones._composed_module import ComposedModule
 from lalm.backbones._composed_rows import Batch, Recording, Row, content_key, given
-from lalm.backbones._decoding import decoder
+from lalm.backbones._decoding import advancing, decoder
 from lalm.backbones._encoder import AudioEncoder
-from lalm.backbones._grammar import Guide, Obeying
-from lalm.backbones._row_cache import RowCache, too_many_vectors
+from lalm.backbones._grammar import Guide
+from lalm.backbones._row_cache import RowCache
+from lalm.backbones._search import Limits, search
 from lalm.backbones._waveform_encoder import WaveformEncoder
 from lalm.data.cache import BATCH_SIZE, PreparedCache
 from lalm.data.grammar import Grammar
-from lalm.errors import DataError, ModelError
+from lalm.errors import DataError, ModelError, many
 from lalm.records import Example
 
 
@@ -119,7 +120,10 @@ class ComposedModel:
         """Raises DataError for more vectors of recordings than `max_audio_vectors` allows."""
         number = sum(map(self._num_vectors, row.recordings))
         if self._max_audio_vectors is not None and number > self._max_audio_vectors:
-            raise DataError(too_many_vectors(len(row.recordings), number, self._max_audio_vectors))
+            raise DataError(
+                f"its {many(len(row.recordings), 'recording')} take {number} vectors, and backbone.max_audio_vectors allows "
+                f"{self._max_audio_vectors}. Shorten them, or allow more; nothing is cut."
+            )
 
     @property
     def _positions(self) -> int | None:
@@ -205,7 +209,12 @@ class ComposedModel:
 
     @torch.inference_mode()
     def generate(
-        self, examples: Sequence[Example], max_new_tokens: int, num_beams: int = 1, grammar: Grammar | None = None
+        self,
+        examples: Sequence[Example],
+        max_new_tokens: int,
+        num_beams: int = 1,
+        grammar: Grammar | None = None,
+        min_new_tokens: int = 0,
     ) -> list[str]:
         """Answers in the order of the examples; greedy, or beam search with `num_beams` beams.
 
@@ -213,56 +222,22 @@ class ComposedModel:
         """
         batch = self.batch(examples)
         embeddings, mask, _ = self.module.embed(batch.rows, with_answers=False)
-        obeying = None
+        limits = Limits([self._end_of_turn], max_new_tokens, min_new_tokens)
         if grammar is not None:
             used = len(batch.prefix) + embeddings.shape[1]
-            obeying = self._guide.obeying(grammar)
-            max_new_tokens = self._guide.most_tokens(grammar, self._positions and self._positions - used)
-        if num_beams == 1 and self.module.shares_beginnings:
-            tokens = self._greedy(batch.prefix, embeddings, mask, max_new_tokens, obeying)
+            most = self._guide.most_tokens(grammar, self._positions and self._positions - used)
+            limits = Limits([self._end_of_turn], most, 0, self._guide.obeying(grammar))
+        if self.module.shares_beginnings:
+            reading = decoder(self.module, batch.prefix, limits.max_new_tokens)
+            first = self.module.logits(reading.start(embeddings, mask))
+            tokens = search(first, advancing(reading, self.module.logits), limits, num_beams)
         else:
-            tokens = self._beam(batch.prefix, embeddings, mask, max_new_tokens, obeying, num_beams)
+            tokens = self._by_transformers(embeddings, mask, limits, num_beams)
         return [self.tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in tokens]
 
-    def _greedy(
-        self, prefix: list[int], embeddings: Tensor, mask: Tensor, max_new_tokens: int, obeying: Obeying | None
-    ) -> list[list[int]]:
-        """Batched greedy search; rows that have ended leave the batch."""
-        reading = decoder(self.module, prefix, max_new_tokens)
-        last = reading.start(embeddings, mask)
-        answers: list[list[int]] = [[] for _ in range(len(mask))]
-        alive = torch.arange(len(mask))
-        for step in range(max_new_tokens):
-            logits = self.module.logits(last)
-            if obeying is not None:
-                logits = obeying.allowed([tuple(answers[row]) for row in alive.tolist()], logits)
-            tokens = logits.argmax(dim=-1)
-            going = tokens != self._end_of_turn
-            for row, token, goes in zip(alive.tolist(), tokens.tolist(), going.tolist(), strict=True):
-                if goes:
-                    answers[row].append(token)
-            if not bool(going.any()) or step == max_new_tokens - 1:
-                break
-            if not bool(going.all()):
-                kept = going.nonzero()[:, 0]
-                reading.keep(kept)
-                alive, tokens = alive[kept.cpu()], tokens[kept]
-            last = reading.step(tokens)
-        return answers
-
-    def _beam(
-        self,
-        prefix: list[int],
-        embeddings: Tensor,
-        mask: Tensor,
-        max_new_tokens: int,
-        obeying: Obeying | None,
-        num_beams: int,
-    ) -> list[list[int]]:
-        """Beam search of transformers (with one beam: greedy) over left-padded rows."""
-        table = self.module.llm.get_input_embeddings()
-        head = table(torch.tensor(prefix, dtype=torch.long, device=mask.device))
-        rows = [torch.cat([head, row[real]]) for row, real in zip(embeddings, mask, strict=True)]
+    def _by_transformers(self, embeddings: Tensor, mask: Tensor, limits: Limits, num_beams: int) -> list[Sequence[int]]:
+        """The search of transformers over left-padded rows, for language models whose attention has windows."""
+        rows = [row[real] for row, real in zip(embeddings, mask, strict=True)]
         width = max(len(row) for row in rows)
         padded = torch.stack([nn.functional.pad(row, (0, 0, width - len(row), 0)) for row in rows])
         attention = torch.stack([(torch.arange(width) >= width - len(row)).long() for row in rows]).to(mask.device)
@@ -271,10 +246,11 @@ class ComposedModel:
             attention_mask=attention,
             num_beams=num_beams,
             do_sample=False,
-            max_new_tokens=max_new_tokens,
+            max_new_tokens=limits.max_new_tokens,
+            min_new_tokens=limits.min_new_tokens,
             eos_token_id=self._end_of_turn,
             pad_token_id=self._end_of_turn,
-            logits_processor=[] if obeying is None else [obeying],
+            logits_processor=[] if limits.obeying is None else [limits.obeying],
         )
         return [ids.tolist() for ids in output]
 

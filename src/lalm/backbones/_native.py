@@ -1,6 +1,6 @@
 """A model of one `transformers` class with its own processor: rows, losses, answers.
 
-Whatever is trained or answered runs through the class's own `forward` and `generate`. Two things are added: the language
+Whatever is trained or answered runs through the class's own `forward`. Two things are added: the language
 model's head is applied only where an answer token is predicted, and encoders whose positions allow it are given the
 frames that exist instead of thirty seconds (`_frames.py`). Both are tested against the plain class.
 """
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,14 +21,15 @@ from lalm.backbones._family import SAMPLE_RATE_HZ, Family
 from lalm.backbones._frames import alter
 from lalm.backbones._grammar import Guide
 from lalm.backbones._native_cache import HEARD, Heard
-from lalm.backbones._native_rows import IGNORE, Batch, Clip, Prompts, Row, collate
-from lalm.backbones._row_cache import RowCache, too_many_vectors
+from lalm.backbones._native_reading import Reading
+from lalm.backbones._native_rows import IGNORE, Batch, Prompts, Row, collate
+from lalm.backbones._row_cache import RowCache
+from lalm.backbones._search import Limits, search
 from lalm.data import audio
 from lalm.data.cache import PreparedCache
 from lalm.data.grammar import Grammar
 from lalm.data.spec_augment import changes_of
 from lalm.errors import ConfigError, DataError
-from lalm.models.parts import quiet_libraries
 from lalm.records import Example
 
 FIXED = (
@@ -52,7 +52,6 @@ class NativeModel:
         *,
         identity: Mapping[str, Any],
         max_audio_s: float | None = None,
-        max_audio_vectors: int | None = None,
         cache: PreparedCache | None = None,
     ) -> None:
         self.family, self.module, self.processor = family, module.eval(), processor
@@ -60,7 +59,7 @@ class NativeModel:
         self.identity = dict(identity)
         self.peft: Any = None
         self.longest_audio_s = family.longest_s(processor)
-        self._max_audio_s, self._max_audio_vectors = max_audio_s, max_audio_vectors
+        self._max_audio_s = max_audio_s
         if max_audio_s is not None and self.longest_audio_s is not None and max_audio_s > self.longest_audio_s:
             raise ConfigError(
                 f"backbone.max_audio_s: {max_audio_s:g} s, and {family.name} takes at most {self.longest_audio_s:g} s."
@@ -100,31 +99,22 @@ class NativeModel:
         return self._rows(example)
 
     def _make_row(self, example: Example) -> Row:
-        if example.audio is None and example.text is None and not example.turns:
+        if example.audio is None and example.text is None:
             raise DataError("it has neither text nor audio.")
-        clips = tuple(Clip(path, self._num_samples(path), example.id) for path in example.recordings)
-        marked = iter(self._prompts.of(example))
-        prompt: list[int] = []
-        for clip in clips:
-            prompt += itertools.takewhile(lambda token: token != self._prompts.placeholder, marked)
-            prompt += [self._prompts.placeholder] * self._num_vectors(clip)
-        prompt += marked
-        row = Row(tuple(prompt), self._prompts.answer(example.answer), clips)
-        number = row.prompt.count(self._prompts.placeholder)
-        if self._max_audio_vectors is not None and number > self._max_audio_vectors:
-            raise DataError(too_many_vectors(len(clips), number, self._max_audio_vectors))
+        num_samples = 0 if example.audio is None else self._num_samples(example.audio)
+        prompt = self._prompts.prompt(example.instruction, None if example.audio is not None else example.text)
+        if example.audio is not None:
+            number = self.family.num_placeholders(self.processor.feature_extractor, num_samples)
+            if number < 1:
+                raise DataError(f"{example.audio}: {num_samples} samples at 16 kHz are too few to be heard.")
+            where = prompt.index(self._prompts.placeholder)
+            prompt[where : where + 1] = [self._prompts.placeholder] * number
+        row = Row(tuple(prompt), self._prompts.answer(example.answer), example.audio, num_samples)
         if row.length > self._positions:
             raise DataError(
                 f"it takes {row.length} positions and the language model has {self._positions}. Shorten it; nothing is cut."
             )
         return row
-
-    def _num_vectors(self, clip: Clip) -> int:
-        """Positions that a clip takes. Raises DataError if it is too short to take one."""
-        number = self.family.num_placeholders(self.processor.feature_extractor, clip.num_samples)
-        if number < 1:
-            raise DataError(f"{clip.path}: {clip.num_samples} samples at 16 kHz are too few to be heard.")
-        return number
 
     def _num_samples(self, path: Path) -> int:
         """How much of a recording is heard, in samples at 16 kHz. Raises DataError if it cannot be heard whole."""
@@ -145,40 +135,47 @@ class NativeModel:
         """Rows padded on the left, and the features of their recordings. Raises DataError that names a row."""
         rows = [self.row(example) for example in examples]
         ids, mask, labels = collate(rows, True, self._prompts.padding)
-        return Batch(ids, mask, labels, self._features(rows), self._prompts.placeholder)
+        return Batch(ids, mask, labels, self._features(examples, rows), self._prompts.placeholder)
 
-    def _samples(self, clip: Clip) -> np.ndarray:
+    def _clip(self, example: Example, row: Row) -> np.ndarray:
+        assert row.audio is not None
         try:
-            samples = audio.load(clip.path, SAMPLE_RATE_HZ)
+            samples = audio.load(row.audio, SAMPLE_RATE_HZ)
         except DataError as error:
-            raise DataError(f"Row '{clip.row}': {error}") from None
-        if len(samples) < clip.num_samples:
-            raise DataError(f"Row '{clip.row}': {clip.path}: has fewer samples than its header says.")
-        return samples[: clip.num_samples]
+            raise DataError(f"Row '{example.id}': {error}") from None
+        if len(samples) < row.num_samples:
+            raise DataError(f"Row '{example.id}': {row.audio}: has fewer samples than its header says.")
+        return samples[: row.num_samples]
 
-    def _features(self, rows: Sequence[Row]) -> Mapping[str, Tensor]:
-        """What brings the recordings of the rows: what was heard of them if that is kept, else their features."""
-        clips = [clip for row in rows for clip in row.clips]
-        if not self._heard.is_kept or not clips:
-            return self._mel(clips)
-        of_path = {clip.path: clip for clip in clips}
+    def _features(self, examples: Sequence[Example], rows: Sequence[Row]) -> Mapping[str, Tensor]:
+        """What brings the recordings of the rows that have one: what was heard of them if that is kept, else their features."""
+        spoken = {
+            row.audio: (example, row) for example, row in zip(examples, rows, strict=True) if row.audio is not None
+        }
+        if not self._heard.is_kept or not spoken:
+            return self._mel(
+                [(example, row) for example, row in zip(examples, rows, strict=True) if row.audio is not None]
+            )
 
         def hear(paths: Sequence[Path]) -> list[Tensor]:
-            some = [of_path[path] for path in paths]
-            return list(self._hear(self._mel(some)).split(list(map(self._num_vectors, some))))
+            some = [spoken[path] for path in paths]
+            extractor = self.processor.feature_extractor
+            lengths = [self.family.num_placeholders(extractor, row.num_samples) for _, row in some]
+            return list(self._hear(self._mel(some)).split(lengths))
 
-        return {HEARD: self._heard.vectors([clip.path for clip in clips], hear)}
+        return {HEARD: self._heard.vectors([row.audio for row in rows if row.audio is not None], hear)}
 
-    def _mel(self, clips: Sequence[Clip]) -> Mapping[str, Tensor]:
-        """Features of clips; those of changed copies are altered as their files say."""
+    def _mel(self, spoken: Sequence[tuple[Example, Row]]) -> Mapping[str, Tensor]:
+        """Features of the recordings of rows; those of changed copies are altered as their files say."""
+        clips = [self._clip(example, row) for example, row in spoken]
         if not clips:
             return {}
-        samples, changes = list(map(self._samples, clips)), [changes_of(clip.path) for clip in clips]
+        changes = [changes_of(row.audio) for _, row in spoken if row.audio is not None]
         fe = self.processor.feature_extractor
         with torch.autocast("cpu", enabled=False):  # the spectrum is computed in float32, whatever surrounds it
-            features = self.family.features(fe, samples)
+            features = self.family.features(fe, clips)
         if any(changes):
-            features = {**features, "input_features": alter(fe, features["input_features"], samples, changes)}
+            features = {**features, "input_features": alter(fe, features["input_features"], clips, changes)}
         return features
 
     def num_tokens(self, example: Example) -> int:
@@ -188,8 +185,8 @@ class NativeModel:
     def content(self, example: Example) -> str:
         """Hash of what the language model is given for a row: tokens, recording, answer."""
         row = self.row(example)
-        heard = [(audio.content_hash(clip.path), clip.num_samples) for clip in row.clips]
-        return hashlib.sha256(repr((row.prompt, row.answer, heard)).encode()).hexdigest()[:16]
+        recording = (audio.content_hash(row.audio), row.num_samples) if row.audio is not None else None
+        return hashlib.sha256(repr((row.prompt, row.answer, recording)).encode()).hexdigest()[:16]
 
     def audio_positions(self, examples: Sequence[Example]) -> tuple[int, int]:
         """Placeholders in the rows' prompts, and vectors that the encoder and the connector make of their recordings."""
@@ -229,35 +226,30 @@ class NativeModel:
 
     @torch.inference_mode()
     def generate(
-        self, examples: Sequence[Example], max_new_tokens: int, num_beams: int = 1, grammar: Grammar | None = None
+        self,
+        examples: Sequence[Example],
+        max_new_tokens: int,
+        num_beams: int = 1,
+        grammar: Grammar | None = None,
+        min_new_tokens: int = 0,
     ) -> list[str]:
         """Answers in the order of the examples; greedy, or beam search with `num_beams` beams.
 
-        Recordings are heard once, however many beams there are. Under a grammar answers are as long as it lets them be,
-        whatever `max_new_tokens` says.
+        Prompts and recordings are read once, however many beams there are. Under a grammar answers are as long as it lets
+        them be, whatever `max_new_tokens` says.
         """
         self._keep_frozen_parts_still()
         rows = [self.row(example) for example in examples]
         ids, mask, _ = collate(rows, False, self._prompts.padding)
-        embeddings = self._embed(ids.to(self.device), self._features(rows))
-        search = self._search(max_new_tokens, num_beams)
+        embeddings = self._embed(ids.to(self.device), self._features(examples, rows))
+        limits = Limits(self._prompts.eos_ids, max_new_tokens, min_new_tokens)
         if grammar is not None:
-            search["max_new_tokens"] = self._guide.most_tokens(grammar, self._positions - ids.shape[1])
-            search["logits_processor"] = [self._guide.obeying(grammar)]
-        with quiet_libraries(), self._head_sees(lambda states: states[:, -1:]):
-            tokens = self.module.generate(inputs_embeds=embeddings, attention_mask=mask.to(self.device), **search)
-        return [text.strip() for text in self.tokenizer.batch_decode(tokens, skip_special_tokens=True)]
-
-    def _search(self, max_new_tokens: int, num_beams: int) -> dict[str, Any]:
-        """The search, and nothing of what a published generation_config adds to it (sampling, penalties)."""
-        return {
-            "max_new_tokens": max_new_tokens,
-            "num_beams": num_beams,
-            "do_sample": False,
-            "repetition_penalty": 1.0,
-            "eos_token_id": self._prompts.eos_ids,
-            "pad_token_id": self._prompts.padding,
-        }
+            most = self._guide.most_tokens(grammar, self._positions - ids.shape[1])
+            limits = Limits(self._prompts.eos_ids, most, 0, self._guide.obeying(grammar))
+        reading = Reading(self.module)
+        with self._head_sees(lambda states: states[:, -1:]):
+            answers = search(reading.start(embeddings, mask.to(self.device)), reading.advance, limits, num_beams)
+        return [text.strip() for text in self.tokenizer.batch_decode(answers, skip_special_tokens=True)]
 
     def _embed(self, ids: Tensor, features: Mapping[str, Tensor]) -> Tensor:
         """Embeddings [B, L, width] of tokens, with what is heard in place of the placeholders."""
