@@ -209,7 +209,8 @@ class Understander:
         """The frame of a recording: a path, or samples [num_samples] (or [num_samples, channels]) in -1..1.
 
         `sample_rate_hz` is that of the samples; a file says its own.
-        Raises DataError for unreadable audio. An answer that cannot be parsed is a frame without an intent.
+        Raises DataError for unreadable audio, UserError for a run whose task is not one over single recordings. An answer
+        that cannot be parsed is a frame without an intent.
         """
         import tempfile
 
@@ -226,7 +227,11 @@ class Understander:
             # a file of its own, since what was prepared of a recording is kept by its path while the model lives
             path = Path(folder) / "recording.wav"
             soundfile.write(path, samples, 16_000, subtype="FLOAT")
-            examples = task_examples(self._recipe, [Utterance(id=path.name, audio=path, source="recorded")])
+            # the label is there because some tasks make nothing of a row without one; nobody reads it
+            asked = Utterance(id=path.name, audio=path, source="recorded", frame=Frame("-"))
+            examples = task_examples(self._recipe, [asked])
+            if not examples:
+                raise UserError(f"The task {self._recipe.task.name} of this run finds no intent and slots in a recording.")
             row = predict_rows(self._model, examples, self._recipe.evaluate, quiet=True, grammar=self._grammar)[0]
         return Frame.from_json(row["prediction"]) if row["prediction"] is not None else Frame(None)
 

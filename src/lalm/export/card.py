@@ -116,10 +116,10 @@ def base_models(info: Mapping[str, Any]) -> list[str]:
 
 def instruction(recipe: Recipe) -> str:
     """What stands before every input."""
-    from lalm.records import Utterance
+    from lalm.records import Frame, Utterance
     from lalm.train.setup import task_examples
 
-    return task_examples(recipe, [Utterance("row", text="")])[0].instruction
+    return task_examples(recipe, [Utterance("row", text="words", frame=Frame("intent"))])[0].instruction
 
 
 def _name(run: RunDir) -> str:
