@@ -12,6 +12,7 @@ from lalm.report.both_ways import grammar_table
 from lalm.report.dialogues import runs_dialogues, study_dialogues
 from lalm.report.folder import is_study, load_study
 from lalm.report.gap import runs_gap, study_gap
+from lalm.report.languages import language_comparison_table, language_table
 from lalm.report.more import gain_table, more_speech
 from lalm.report.of_tasks import runs_tasks, study_tasks
 from lalm.report.pages import run_page, study_page
@@ -68,6 +69,8 @@ def _study(root: Path, path: Path, fmt: Format) -> str:
         gap.table if gap is not None else None,
         study_tasks(study),
         *study_dialogues(study),
+        language_table(study),
+        language_comparison_table(study),
     ]
     tables = [*study_tables(study), *(table for table in more if table is not None)]
     return markdown(tables) if fmt == "markdown" else latex(tables)

@@ -110,6 +110,40 @@ class Comparison(_Row):
     verdict: Literal["better", "worse", "undecided"]
 
 
+class LanguagePoint(_Row):
+    """One way of training (`runs`: its seeds) in one test language, heard or read; `trained_on`: language -> numbers of rows."""
+
+    name: str
+    variant: str | None = None
+    speech_share: FiniteFloat
+    runs: tuple[str, ...] = Field(min_length=1)
+    trained_on: dict[str, dict[str, int]] = {}
+    language: str
+    modality: Literal["speech", "text"]
+    value: FiniteFloat | None
+    low: FiniteFloat | None = None
+    high: FiniteFloat | None = None
+    n: int = 0
+
+    @property
+    def title(self) -> str:
+        """The curve's name as a person reads it, without what is said of transcripts."""
+        return self.name.removeprefix("oracle_text of ").replace("_", " ")
+
+
+class LanguageComparison(Comparison):
+    """A paired difference in one test language."""
+
+    language: str
+
+
+class ByLanguage(_Row):
+    """What the results say language by language; empty where all is in one."""
+
+    points: tuple[LanguagePoint, ...] = ()
+    comparisons: tuple[LanguageComparison, ...] = ()
+
+
 class BothWays(_Row):
     """Runs at one share with answers that obey the grammar, and answering freely; the difference is with - without."""
 
@@ -153,6 +187,7 @@ class Results(_Row):
     references: tuple[Reference, ...]
     comparisons: tuple[Comparison, ...]
     grammar: tuple[BothWays, ...] = ()
+    by_language: ByLanguage = ByLanguage()
     curves: tuple[Curve, ...] = ()
     examples: tuple[Example, ...] = ()
 

@@ -17,6 +17,8 @@ from lalm.report.conclusion import conclude
 from lalm.report.dialogues import runs_dialogues, study_dialogues
 from lalm.report.folder import Cell, StudyFolder
 from lalm.report.gap import runs_gap, study_gap
+from lalm.report.heat_map import language_matrix
+from lalm.report.languages import language_comparison_table, language_table, worth, worth_words
 from lalm.report.listen import shown_examples
 from lalm.report.made import licences, link, made, provenance
 from lalm.report.more import gain_table, more_speech
@@ -81,6 +83,7 @@ def study_page(study: StudyFolder, page: Path) -> str:
         noises=_noises([noise] if (noise := study_under_noise(study)) is not None else []),
         gap=study_gap(study),
         dialogues=study_dialogues(study),
+        languages=_languages(study),
         tasks=study_tasks(study),
         examples=examples,
         examples_note=examples_note,
@@ -90,6 +93,20 @@ def study_page(study: StudyFolder, page: Path) -> str:
         runs=list(_runs(study, page)),
         study_yaml=study.study_yaml,
     )
+
+
+def _languages(study: StudyFolder) -> dict[str, Any] | None:
+    """The language matrix as a figure and a table, comparisons by language, and what recordings are worth, in sentences."""
+    table = language_table(study)
+    if table is None:
+        return None
+    one = metric(study.primary, study.results.metrics)
+    return {
+        "table": table,
+        "figure": _drawn(language_matrix(study)),
+        "comparisons": language_comparison_table(study),
+        "worth": [worth_words(found, one) for found in worth(study)],
+    }
 
 
 def _noises(found: Sequence[UnderNoise]) -> list[tuple[UnderNoise, Markup | None, Table]]:

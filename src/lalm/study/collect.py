@@ -14,29 +14,31 @@ from typing import Any
 
 from lalm import plugins
 from lalm.data.pools import load_pools
+from lalm.evaluate.score import read_predictions
 from lalm.records import Pools
 from lalm.rundir import RunDir, read_json, write_json
 from lalm.study.answers import Answers
 from lalm.study.both_ways import free_scores, with_and_without
+from lalm.study.by_language import language_comparisons, language_points, of_cell
 from lalm.study.curves import curves
 from lalm.study.examples import keep_examples
 from lalm.study.of_tasks import flat
 from lalm.study.plan import Run, Study
 
-_SAME = ("scheme", "tuner", "connector", "synthetic", "options")
+_SAME = ("scheme", "tuner", "connector", "variant", "synthetic", "options")
 
 
 def collect(out: Path, study: Study, todo: Sequence[Run]) -> dict[str, Any]:
     """Read every run's scores, copy the examples' recordings and write `results.json`."""
     full = load_pools(todo[0].recipe.data)
     order = [choice.name for choice in study.schemes]
-    by = list(dict.fromkeys(run.selector for run in todo))
+    by = list(dict.fromkeys((run.variant, run.selector) for run in todo))
     todo = sorted(
         todo,
         key=lambda run: (
             run.role,
             order.index(run.scheme) if run.scheme in order else -1,
-            by.index(run.selector),
+            by.index((run.variant, run.selector)),
             run.share,
             run.seed,
         ),
@@ -47,6 +49,7 @@ def collect(out: Path, study: Study, todo: Sequence[Run]) -> dict[str, Any]:
     references += _oracle(out, todo)
     answers = Answers(out)
     drawn = curves(cells, references, study.primary_metric, answers)
+    compared = list(_comparisons(drawn, study.primary_metric, answers))
     results = {
         "title": study.title,
         "question": study.question,
@@ -71,7 +74,11 @@ def collect(out: Path, study: Study, todo: Sequence[Run]) -> dict[str, Any]:
         "cells": cells,
         "references": references,
         "curves": drawn,
-        "comparisons": list(_comparisons(drawn, study.primary_metric, answers)),
+        "comparisons": compared,
+        "by_language": {
+            "points": language_points(drawn, cells, study.primary_metric, answers),
+            "comparisons": list(language_comparisons(compared, answers)),
+        },
         "grammar": list(with_and_without(drawn, [*cells, *references], study.primary_metric, answers)),
         "examples": keep_examples(out, drawn, study.primary_metric, answers),
     }
@@ -98,6 +105,7 @@ def _cell(out: Path, run: Run) -> dict[str, Any]:
         "tuner": run.recipe.tuner.name,
         "connector": info["model"].get("connector"),
         "selector": run.selector,
+        "variant": run.variant,
         "speech_share": run.share,
         "num_speech": info["num_speech"],
         "num_text": info["num_text"],
@@ -106,7 +114,7 @@ def _cell(out: Path, run: Run) -> dict[str, Any]:
         "speech_passes": passes,
         "options": options,
         "seed": run.seed,
-        "language": "en",
+        **of_cell(info, read_predictions(folder.predictions("test")), scores),
         "metrics": scores["metrics"],
         "counts": scores.get("counts", {}),
         "status": scores["status"],
@@ -130,9 +138,7 @@ def _oracle(out: Path, todo: Sequence[Run]) -> list[dict[str, Any]]:
         path = RunDir(out / "runs" / run.name).scores("oracle_text")
         if run.role == "cell" and path.is_file():
             scores = read_json(path)
-            rows.append(
-                {**_cell(out, run), "name": "oracle_text", "metrics": scores["metrics"], "status": scores["status"]}
-            )
+            rows.append({**_cell(out, run), "name": "oracle_text", "by_language": {}, **scores})
     if rows:
         return rows
     reason = "the test recordings have no transcripts" if any(r.role == "cell" for r in todo) else "no runs"
@@ -141,27 +147,40 @@ def _oracle(out: Path, todo: Sequence[Run]) -> list[dict[str, Any]]:
 
 def _comparisons(drawn: Sequence[Mapping[str, Any]], metric: str, answers: Answers) -> Iterable[dict[str, Any]]:
     """Paired differences in the primary metric, seeds averaged: schemes at each share with each other, with text only,
-    and with the cascade there; selectors with each other, `random` second. What differs in both is not compared."""
+    and with the cascade there; selectors with each other, `random` second. What differs in both is not compared. Variants
+    are compared with each other at all shares."""
     points = [(curve, point) for curve in drawn for point in curve["points"] if not point.get("borrowed")]
     cells = [(curve, point) for curve, point in points if curve["role"] == "cell"]
     cascades = [(curve, point) for curve, point in points if curve["role"] == "cascade"]
     texts = [(curve, point) for curve, point in cells if curve["scheme"] == "text_only" and point["speech_share"] == 0]
+    pairs: list[tuple[Any, Any]] = []
     for share in sorted({point["speech_share"] for _, point in cells}):
         here = [pair for pair in cells if pair[1]["speech_share"] == share]
-        pairs = [_random_last(a, b) for i, a in enumerate(here) for b in here[i + 1 :] if _alike(a[0], b[0])]
+        pairs += [_random_last(a, b) for i, a in enumerate(here) for b in here[i + 1 :] if _alike(a[0], b[0])]
         if share > 0:
             pairs += [(a, _like(a, texts)) for a in here if texts]
         pairs += [(a, b) for b in cascades if b[1]["speech_share"] == share for a in here]
-        for a, b in pairs:
-            yield {
-                "a": _label(*a),
-                "b": _label(*b),
-                "a_runs": a[1]["runs"],
-                "b_runs": b[1]["runs"],
-                "speech_share": share,
-                "metric": metric,
-                **answers.compare(a[1]["runs"], b[1]["runs"], metric),
-            }
+    pairs += [
+        (a, b)
+        for i, a in enumerate(cells)
+        for b in cells[i + 1 :]
+        if a[0]["variant"] != b[0]["variant"] and a[1]["speech_share"] != b[1]["speech_share"]
+    ]
+    seen = set()
+    for a, b in pairs:
+        sides = frozenset((a[1]["runs"][0], b[1]["runs"][0]))
+        if sides in seen:
+            continue
+        seen.add(sides)
+        yield {
+            "a": _label(*a),
+            "b": _label(*b),
+            "a_runs": a[1]["runs"],
+            "b_runs": b[1]["runs"],
+            "speech_share": a[1]["speech_share"],
+            "metric": metric,
+            **answers.compare(a[1]["runs"], b[1]["runs"], metric),
+        }
 
 
 def _alike(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
@@ -180,7 +199,7 @@ def _like(
     side: tuple[Mapping[str, Any], Any], texts: Sequence[tuple[Mapping[str, Any], Any]]
 ) -> tuple[Mapping[str, Any], Any]:
     """The text-only point of the same tuner, connector and synthetic speech, else the first."""
-    keys = ("tuner", "connector", "synthetic")
+    keys = ("tuner", "connector", "variant", "synthetic")
     return next((text for text in texts if all(text[0][key] == side[0][key] for key in keys)), texts[0])
 
 

@@ -17,7 +17,7 @@ from lalm.study.answers import Answers
 from lalm.study.of_tasks import telling
 
 Row = Mapping[str, Any]
-_VARIANTS = ("tuner", "connector", "selector", "synthetic")
+_VARIANTS = ("tuner", "connector", "selector", "variant", "synthetic")
 _REFERENCES = ("cascade", "oracle_text")
 
 
@@ -59,7 +59,16 @@ def _key(role: str, row: Row) -> tuple[Any, ...]:
     The cascade is one curve, whatever scheme its language model was tuned with.
     """
     if role == "cascade":
-        return (role, None, row.get("tuner"), None, row.get("selector"), bool(row.get("synthetic")), ())
+        return (
+            role,
+            None,
+            row.get("tuner"),
+            None,
+            row.get("selector"),
+            row.get("variant"),
+            bool(row.get("synthetic")),
+            (),
+        )
     options = row.get("options") or {"speech_passes": row.get("speech_passes")}
     return (
         role,
@@ -67,6 +76,7 @@ def _key(role: str, row: Row) -> tuple[Any, ...]:
         row.get("tuner"),
         row.get("connector"),
         row.get("selector"),
+        row.get("variant"),
         bool(row.get("synthetic")),
         tuple(sorted(options.items())),
     )
@@ -78,10 +88,10 @@ def _labels(keys: Sequence[tuple[Any, ...]]) -> dict[tuple[Any, ...], str]:
     for key in keys:
         role, scheme, *variant, options = key
         others = [other for other in keys if other[:2] == key[:2]]
-        words = ["synthetic speech"] if variant[3] else []
+        words = ["synthetic speech"] if variant[4] else []
         words += [
-            f"{name} {value}"
-            for position, (name, value) in enumerate(zip(_VARIANTS[:3], variant, strict=False), 2)
+            str(value) if name == "variant" else f"{name} {value}"
+            for position, (name, value) in enumerate(zip(_VARIANTS[:4], variant, strict=False), 2)
             if value is not None and len({other[position] for other in others}) > 1
         ]
         own = dict(options)
@@ -103,8 +113,8 @@ def _curve(key: tuple[Any, ...], label: str, rows: Sequence[Row], answers: Answe
         "role": key[0],
         "label": label,
         "scheme": key[1],
-        **dict(zip(_VARIANTS, key[2:6], strict=True)),
-        "options": dict(key[6]),
+        **dict(zip(_VARIANTS, key[2:7], strict=True)),
+        "options": dict(key[7]),
         "uses_text": rows[0].get("uses_text", key[1] != "speech_only"),
         "points": [_point(key[0], by_share[share], answers) for share in sorted(by_share)],
         "covariance": None,
@@ -171,4 +181,4 @@ def _is_text_only(curve: Row) -> bool:
 
 def _variant(curve: Row) -> tuple[Any, ...]:
     """What a curve shares with the text-only run that it starts from."""
-    return (curve["tuner"], curve["connector"], curve["synthetic"])
+    return (curve["tuner"], curve["connector"], curve["variant"], curve["synthetic"])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +33,18 @@ class Reference(BaseModel):
     )
 
 
+class Variant(BaseModel):
+    """Other rows to train on: what of the recipe's data is different, and where in the grid it is run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    data: dict[str, Any] = Field({}, description="keys of the recipe's data section that take the place of its own")
+    schemes: tuple[str, ...] | None = Field(
+        None, description="schemes that it is run with, at just the shares below (none: as the study's grid says)"
+    )
+    speech_shares: tuple[float, ...] | None = Field(None, description="shares that it is run at (none: the study's)")
+
+
 class Study(BaseModel):
     """A study file: a recipe and a grid over it."""
 
@@ -43,6 +57,9 @@ class Study(BaseModel):
     speech_shares: tuple[float, ...] = Field(description="shares of the pool of recordings, 0 to 1")
     selectors: tuple[PluginChoice, ...] = Field(
         (), description="selectors compared, at shares between 0 and 1 (none: recordings are drawn as the recipe says)"
+    )
+    variants: dict[str, Variant] = Field(
+        {}, description="name -> other data to train on, compared beside schemes and shares (none: the recipe's alone)"
     )
     only_at: dict[str, tuple[float, ...]] = Field({}, description="scheme -> the shares it runs at (text_only: 0)")
     seeds: tuple[int, ...] = Field((0, 1), description="seeds, each for draw of recordings, initialisation and order")
@@ -64,6 +81,7 @@ class Run:
     recipe: Recipe
     prefix: str | None = None
     selector: str | None = None
+    variant: str | None = None
 
 
 def load_study(path: Path, assignments: Sequence[str] = ()) -> tuple[Study, Path]:
@@ -72,6 +90,11 @@ def load_study(path: Path, assignments: Sequence[str] = ()) -> tuple[Study, Path
     for key, shares in [
         ("speech_shares", study.speech_shares),
         *((f"only_at.{k}", v) for k, v in study.only_at.items()),
+        *(
+            (f"variants.{k}.speech_shares", v.speech_shares)
+            for k, v in study.variants.items()
+            if v.speech_shares is not None
+        ),
     ]:
         if not shares or not all(0 <= share <= 1 for share in shares):
             raise ConfigError(f"{path}: {key} must be shares between 0 and 1, not {list(shares)}.")
@@ -85,6 +108,12 @@ def load_study(path: Path, assignments: Sequence[str] = ()) -> tuple[Study, Path
     for name in study.only_at:
         if name not in known:
             raise ConfigError(f"{path}: only_at.{name}: the study has no such scheme.{nearest(name, known)}")
+    for name, variant in study.variants.items():
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9+_.]*", name):
+            raise ConfigError(f"{path}: variants.{name}: a variant is named with letters, digits, '+', '_' and '.'.")
+        for scheme in variant.schemes or ():
+            if scheme not in known:
+                raise ConfigError(f"{path}: variants.{name}.schemes: no scheme '{scheme}'.{nearest(scheme, known)}")
     return study, path.parent
 
 
@@ -100,14 +129,14 @@ def runs(study: Study, base: Path) -> list[Run]:
     values = _without_selector(study, values)
     schemes = list(zip(study.schemes, _labels("schemes", study.schemes), strict=True))
     selectors = list(zip(study.selectors, _labels("select", study.selectors), strict=True))
-    for seed in study.seeds:
+    for seed, (variant, changed) in itertools.product(study.seeds, _variants(study, values).items()):
         for choice, label in schemes:
-            for share in _shares(study, choice):
+            for share in _shares(study, choice, variant):
                 for selector, name in selectors if 0 < share < 1 and selectors else [(None, None)]:
-                    asked = _Asked("cell", choice, label, share, seed, selector=selector, selector_label=name)
-                    result.append(_run(values, folder, asked))
+                    asked = _Asked("cell", choice, label, share, seed, variant, selector=selector, selector_label=name)
+                    result.append(_run(changed, folder, asked))
         if study.cascade is not None:
-            result += _cascade_runs(study, values, folder, seed)
+            result += _cascade_runs(study, changed, folder, seed, variant)
     if not result:
         raise ConfigError("The study asks for no run: its schemes need recordings and speech_shares holds 0 alone.")
     metrics = result[0].recipe.evaluate.metrics
@@ -121,6 +150,13 @@ def runs(study: Study, base: Path) -> list[Run]:
     if doubled:
         raise ConfigError(f"The study asks for the same run twice: {', '.join(doubled)}.")
     return sorted(result, key=lambda run: (run.prefix is None, run.role == "cascade"))
+
+
+def _variants(study: Study, values: dict[str, Any]) -> dict[str | None, dict[str, Any]]:
+    """The recipe's values of each variant; one without a name where the study has none."""
+    if not study.variants:
+        return {None: values}
+    return {name: {**values, "data": {**values.get("data", {}), **one.data}} for name, one in study.variants.items()}
 
 
 def _without_selector(study: Study, values: dict[str, Any]) -> dict[str, Any]:
@@ -149,16 +185,23 @@ def _labels(kind: str, choices: Sequence[PluginChoice]) -> list[str]:
     return result
 
 
-def _shares(study: Study, scheme: PluginChoice) -> tuple[float, ...]:
-    """The shares that a scheme (or the one that it is over) has a run at."""
+def _shares(study: Study, scheme: PluginChoice, name: str | None = None) -> tuple[float, ...]:
+    """The shares that a scheme (or the one that it is over) has a run at, in the variant `name`."""
+    variant = study.variants[name] if name is not None else Variant()
+    shares = study.speech_shares if variant.speech_shares is None else variant.speech_shares
+    if variant.schemes is not None:
+        return shares if scheme.name in variant.schemes else ()
     if scheme.name in study.only_at:
-        return study.only_at[scheme.name]
+        only = study.only_at[scheme.name]
+        return only if variant.speech_shares is None else tuple(share for share in shares if share in only)
     if "text_only" in (scheme.name, flat(scheme.options).get("base")):
-        return (0.0,)
-    return tuple(share for share in study.speech_shares if share > 0)
+        return (0.0,) if variant.speech_shares is None or 0 in shares else ()
+    return tuple(share for share in shares if share > 0)
 
 
-def _cascade_runs(study: Study, values: Mapping[str, Any], folder: Path, seed: int) -> list[Run]:
+def _cascade_runs(
+    study: Study, values: Mapping[str, Any], folder: Path, seed: int, variant: str | None = None
+) -> list[Run]:
     assert study.cascade is not None
     chosen = [choice for choice in study.schemes if choice.name == study.cascade.scheme]
     if not chosen:
@@ -169,9 +212,10 @@ def _cascade_runs(study: Study, values: Mapping[str, Any], folder: Path, seed: i
     text = next((choice for choice in study.schemes if choice.name == "text_only"), PluginChoice(name="text_only"))
     connector = study.cascade.connector.model_dump(mode="json")
     result = []
-    for share in study.speech_shares:
+    own = study.variants[variant].speech_shares if variant is not None else None
+    for share in study.speech_shares if own is None else own:
         choice = chosen[0] if share else text
-        result.append(_run(values, folder, _Asked("cascade", choice, choice.name, share, seed, connector)))
+        result.append(_run(values, folder, _Asked("cascade", choice, choice.name, share, seed, variant, connector)))
     return result
 
 
@@ -184,6 +228,7 @@ class _Asked:
     label: str
     share: float
     seed: int
+    variant: str | None = None
     connector: Mapping[str, Any] | None = None
     selector: PluginChoice | None = None
     selector_label: str | None = None
@@ -209,10 +254,12 @@ def _run(values: Mapping[str, Any], folder: Path, asked: _Asked) -> Run:
     _refuse_leaks(recipe)
     start = ["cascade"] if asked.role == "cascade" else []
     by = [asked.selector_label] if asked.selector_label is not None else []
+    start += [asked.variant] if asked.variant is not None else []
     name = "-".join([*start, asked.label, *by, f"{asked.share * 100:g}", f"s{asked.seed}"])
     own = recipe.data.selector.name if recipe.data.selector is not None else None
     selector = asked.selector_label or own
-    return Run(name, asked.role, asked.scheme.name, asked.share, asked.seed, recipe, _shared_prefix(recipe), selector)
+    prefix = _shared_prefix(recipe)
+    return Run(name, asked.role, asked.scheme.name, asked.share, asked.seed, recipe, prefix, selector, asked.variant)
 
 
 def _refuse_leaks(recipe: Recipe) -> None:
