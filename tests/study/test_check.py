@@ -119,3 +119,13 @@ def test_what_training_would_refuse_is_refused(corpus):
         check_recipe(
             recipe(corpus, data={"corpus": "jsonl", "root": str(corpus), "speech_share": 0}, scheme="speech_only")
         )
+
+
+def test_the_rows_of_several_tasks_are_counted_and_shown(corpus, tmp_path):
+    one = recipe(corpus, scheme={"name": "multitask", "base": "direct_mixing", "tasks": {"intent_only": 0.5}})
+    said = check_recipe(one)
+    assert "slu          6 text, 2 speech; seen 24 times" in said
+    assert "intent_only  6 text, 2 speech; seen 12 times" in said
+    assert "A speech:intent_only row as the model is given it" in said
+    run = train(one, tmp_path / "run", quiet=True)
+    assert number(r"Plan: ([\d,]+) steps of 4 rows", said) == json.loads(run.info.read_text(encoding="utf-8"))["steps"]
