@@ -84,8 +84,8 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path}: is not valid JSON ({error}).") from None
 
 
-# kind of summary -> what is put after a set's name for its parts
-_PARTS = {"robustness": "-snr", "gap": "-as-", "dialogue": "-dialogue"}
+# kind of summary -> what is put after a set's name for its parts, if they are sets of answers
+_PARTS = {"robustness": "-snr", "gap": "-as-", "dialogue": None}
 
 
 @dataclass(frozen=True)
@@ -160,8 +160,9 @@ class RunDir:
         for path in (self.root / "scores").glob("*.json"):
             value = read_json(path)
             if isinstance(value, dict) and value.get("kind") in _PARTS:
-                beginning = f"{value.get('set')}{_PARTS[value['kind']]}"
-                found -= {path.stem, *(name for name in found if name.startswith(beginning))}
+                found.discard(path.stem)
+                if (part := _PARTS[value["kind"]]) is not None:
+                    found -= {name for name in found if name.startswith(f"{value.get('set')}{part}")}
         return sorted(found)
 
     def require(self) -> RunDir:

@@ -20,10 +20,12 @@ from tones import HIGH, LOW, RATE_HZ, tone
 
 from lalm.cli import main
 from lalm.config import Recipe, parse_recipe
+from lalm.data import audio, noise
 from lalm.data.manifest import write_manifest
 from lalm.errors import DataError, UserError
 from lalm.evaluate.dialogue import converse, converse_run
 from lalm.evaluate.predict import load_run
+from lalm.evaluate.robustness import write_noisy
 from lalm.records import Clarification, Example, Turn, Utterance
 from lalm.rundir import RunDir, read_json
 from lalm.study.single import train
@@ -102,7 +104,9 @@ def test_the_reply_is_heard_and_answered(talker: Path, capsys: pytest.CaptureFix
         **dict.fromkeys(("clarification_recall", "clarification_precision"), 1.0),
         "asks_when_clear": 0.0,
     }
-    assert RunDir(talker).sets() == []
+    (talker / "predictions").mkdir(exist_ok=True)
+    (talker / "predictions" / "test-dialogues.jsonl").touch()
+    assert RunDir(talker).sets() == ["test-dialogues"], "a set of that name is a set, the summary is none"
 
 
 def test_asking_and_answering_where_it_is_wrong(talker: Path, taught: Path, tmp_path: Path):
@@ -158,6 +162,28 @@ def test_noise_reaches_the_recordings_of_turns_in_predictions(talker: Path, tmp_
     assert len(clean) == 4
     assert [(row["raw"], row["turns"]) for row in noisy] == [(row["raw"], row["turns"]) for row in clean]
     assert read_json(talker / "scores" / "test-robustness.json")["levels"][0]["metrics"]["squad_em"]["value"] == 1
+
+
+def test_a_recording_of_many_rows_is_mixed_once_and_replies_are_too(tmp_path: Path):
+    for name, samples in (("story", ASK), ("reply", LOW)):
+        soundfile.write(tmp_path / f"{name}.wav", samples, RATE_HZ, subtype="FLOAT")
+    story, reply = (Turn("narrator", None, tmp_path / f"{name}.wav") for name in ("story", "reply"))
+    rows = [
+        replace(ROW, id=name, turns=(story, *ROW.turns[1:]), clarification=Clarification("?", ((reply, ("tom",)),)))
+        for name in ("a", "b")
+    ]
+    (tmp_path / "copies").mkdir()
+    hiss = 0.1 * np.random.default_rng(0).standard_normal(RATE_HZ).astype(np.float32)
+    a, b = write_noisy(rows, tmp_path / "copies", [hiss], 10.0, 3)
+    assert a.turns == b.turns
+    assert len(list((tmp_path / "copies").iterdir())) == 2
+    assert a.clarification is not None
+    copies = (a.turns[0].audio, a.clarification.replies[0][0].audio)
+    for path, samples, name in zip(copies, (ASK, LOW), ("story.wav", "reply.wav"), strict=True):
+        assert path is not None
+        mixed = noise.mix(samples, [hiss], 10.0, noise.generator(3, name))
+        assert audio.load(path) == pytest.approx(mixed, abs=2**-23)
+        assert np.abs(audio.load(path) - samples).max() > 0.01
 
 
 class Told:
