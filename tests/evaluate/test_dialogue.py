@@ -225,6 +225,10 @@ def test_what_the_model_is_given(tmp_path: Path):
     assert {one.instruction for one in model.given} == {"?"}
     (short,) = converse(Told("a?", "b?", "c"), recipe_of(tmp_path), [ROW], 2)
     assert said(short) == ["a?", "the black one", "b?"], "no third turn, and nobody replies to the last question"
+    replies = tuple((Turn("user", words), (words,)) for words in ("black", "white"))
+    two = replace(ROW, clarification=Clarification("which cat?", replies))
+    found = converse(Told("a?", "b?", "c?", "d", "e"), recipe_of(tmp_path), [two], 3)
+    assert [said(one) for one in found] == [["a?", "black", "b?", "black", "d"], ["a?", "white", "c?", "white", "e"]]
     for task in ("answer", "response_generation"):
         model = Told("Which?", "Tom")
         written = replace(ROW, turns=ROW.turns[:1], question="what is it called?", context="cats")
