@@ -156,9 +156,14 @@ class Model(Protocol):
         """Summed negative log-likelihood of the answer tokens per row [rows] and their number per row [rows]."""
 
     def generate(
-        self, examples: Sequence[Example], max_new_tokens: int, num_beams: int = 1, grammar: Grammar | None = None
+        self,
+        examples: Sequence[Example],
+        max_new_tokens: int,
+        num_beams: int = 1,
+        grammar: Grammar | None = None,
+        min_new_tokens: int = 0,
     ) -> list[str]:
-        """The answers as text, in the order of the examples.
+        """The answers as text, in the order of the examples; none ends before `min_new_tokens`.
 
         Under a grammar nothing else can be said, and an answer is as long as the grammar lets it be.
         """

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from lalm.backbones import qwen2_audio, smol
+from lalm.bench.plain import PlainNative
 from lalm.bench.run import as_text, bench
 from lalm.bench.scenarios import SCENARIOS, material
+from lalm.bench.sizes import useful_tokens
 from lalm.errors import UserError
 from lalm.rundir import read_json
 
@@ -20,6 +23,7 @@ def test_both_sides_of_the_benchmark_train_alike(tmp_path, capsys):
         seconds = {side: row["seconds"][side]["median"] for side in ("plain", "lalm")}
         assert row["ratio"] == pytest.approx(seconds["plain"] / seconds["lalm"])
         assert row["share_of_bound"] == pytest.approx(row["ratio"] / row["bound"])
+    assert found["ready_to_train_s"]["median"] > 0
     assert found["training"]["later_epochs"]["bound"] > found["training"]["first_epoch"]["bound"] > 1
     assert as_text(found) in capsys.readouterr().out
 
@@ -40,3 +44,23 @@ def test_material_has_the_lengths_of_the_scenario_and_is_the_same_again(tmp_path
 def test_what_cannot_be_measured_is_said(names, repetitions, tmp_path):
     with pytest.raises(UserError, match=r"tiny|repetitions"):
         bench(names, tmp_path, repetitions, False, 1)
+
+
+def test_the_plain_side_of_a_class_of_transformers_has_the_same_losses_and_answers(tmp_path):
+    model = qwen2_audio.make_tiny(0)
+    rows = material(tmp_path, SCENARIOS["tiny"], len)[:2]
+    loss, number = PlainNative(model).loss(rows)
+    nll, tokens = model.loss(model.batch(rows))
+    assert number == int(tokens.sum())
+    assert float(loss) == pytest.approx(float(nll.sum() / tokens.sum()), rel=1e-5)
+    made = PlainNative(model).generate(rows, 6)
+    assert all(len(ids) == 6 for ids in made)
+    texts = [model.tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in made]
+    assert texts == model.generate(rows, 6, min_new_tokens=6)
+
+
+def test_useful_tokens_are_those_of_each_row_without_padding(tmp_path):
+    for model in (smol.make_tiny(0), qwen2_audio.make_tiny(0)):
+        rows = material(tmp_path, SCENARIOS["tiny"], len)
+        assert useful_tokens(model, rows) == sum(useful_tokens(model, [row]) for row in rows)
+        assert useful_tokens(model, rows[:1]) > len(rows[0].instruction) + len(rows[0].answer)

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lalm.backbones._native_rows import collate
 from lalm.data import audio
 from lalm.records import Example
 
@@ -91,25 +92,22 @@ class PlainNative:
 
     def loss(self, examples: Sequence[Example]) -> tuple[Tensor, int]:
         """Mean negative log-likelihood of the answer tokens, and their number."""
-        batch = self._model.batch(examples)
-        output = self._module(
-            input_ids=batch.input_ids,
-            attention_mask=batch.attention_mask,
-            labels=batch.labels,
-            use_cache=False,
-            **self._window(examples),
+        ids, mask, labels = (
+            one.to(self._module.device) for one in collate([self._model.row(e) for e in examples], True, 0)
         )
-        return output.loss, int((batch.labels != IGNORE).sum())
+        output = self._module(
+            input_ids=ids, attention_mask=mask, labels=labels, use_cache=False, **self._window(examples)
+        )
+        return output.loss, int((labels != IGNORE).sum())
 
     @torch.inference_mode()
     def generate(self, examples: Sequence[Example], num_new: int) -> list[list[int]]:
         """Greedy answers of `num_new` tokens, rows padded on the left."""
-        rows = [self._model.row(example).prompt for example in examples]
-        length = max(map(len, rows))
-        ids = torch.tensor([[0] * (length - len(row)) + list(row) for row in rows])
-        mask = torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in rows])
+        ids, mask, _ = (
+            one.to(self._module.device) for one in collate([self._model.row(e) for e in examples], False, 0)
+        )
         made = _greedy(self._module, num_new, input_ids=ids, attention_mask=mask, **self._window(examples))
-        return made[:, length:].tolist()
+        return made[:, ids.shape[1] :].tolist()
 
     def _window(self, examples: Sequence[Example]) -> dict[str, Tensor]:
         extractor = self._model.processor.feature_extractor
@@ -117,7 +115,8 @@ class PlainNative:
         given = extractor(
             clips, sampling_rate=RATE_HZ, return_tensors="pt", padding="max_length", return_attention_mask=True
         )
-        return {"input_features": given.input_features, "feature_attention_mask": given.attention_mask}
+        values = given.input_features.to(self._module.device, self._module.dtype)
+        return {"input_features": values, "feature_attention_mask": given.attention_mask.to(self._module.device)}
 
 
 def _greedy(module: Any, num_new: int, **given: Tensor) -> Tensor:

@@ -20,6 +20,14 @@ from lalm.errors import UserError, nearest
 from lalm.rundir import write_json
 
 SIDES = ("plain", "lalm")
+# dense bfloat16 operations a second, as the makers' data sheets say, by the name that torch has for the card
+BF16_PEAK = {
+    "NVIDIA H100 80GB HBM3": 989.4e12,
+    "NVIDIA H100 PCIe": 756.0e12,
+    "NVIDIA H200": 989.4e12,
+    "NVIDIA A100-SXM4-80GB": 312.0e12,
+    "NVIDIA A100 80GB PCIe": 312.0e12,
+}
 
 
 def bench(names: Sequence[str], out: Path, repetitions: int, bf16: bool, threads: int | None) -> list[dict[str, Any]]:
@@ -34,7 +42,9 @@ def bench(names: Sequence[str], out: Path, repetitions: int, bf16: bool, threads
         raise UserError(f"--repetitions {repetitions}: at least 1 is needed.")
     results = []
     for name in names:
-        found = _measure(SCENARIOS[name], repetitions, bf16, threads or os.cpu_count() or 1)
+        scenario = SCENARIOS[name]
+        in_bf16 = bf16 if scenario.precision is None else scenario.precision == "bfloat16"
+        found = _measure(scenario, repetitions, in_bf16, threads or os.cpu_count() or 1)
         write_json(out / f"{name}.json", found)
         print(as_text(found), flush=True)
         results.append(found)
@@ -47,6 +57,7 @@ def _measure(scenario: Scenario, repetitions: int, bf16: bool, threads: int) -> 
     }
     with tempfile.TemporaryDirectory() as folder:
         asked = {"scenario": asdict(scenario), "folder": folder, "bf16": bf16, "threads": threads}
+        starts = [_worker({**asked, "mode": "start", "side": "lalm"}) for _ in range(repetitions)]
         for turn in range(repetitions):
             for mode, sides in runs.items():
                 for side in SIDES if turn % 2 == 0 else reversed(SIDES):
@@ -54,18 +65,26 @@ def _measure(scenario: Scenario, repetitions: int, bf16: bool, threads: int) -> 
         equal = {side: _worker({**asked, "mode": "equal", "side": side, "bf16": False}) for side in SIDES}
         weights = _weights_apart(Path(folder))
     losses = list(zip(*(equal[side]["losses"] for side in SIDES), strict=True))
+    device = runs["train"]["lalm"][0]["device"]
     return {
         "scenario": asdict(scenario),
         "repetitions": repetitions,
         "precision": "bfloat16" if bf16 else "float32",
-        "training": _training(runs["train"], scenario),
+        "ready_to_train_s": _spread([start["since_start_s"] for start in starts]),
+        "training": _training(runs["train"], scenario, BF16_PEAK.get(device) if bf16 else None),
         "answering": _answering(runs["answer"], scenario),
         "equal": {
             "steps": len(losses),
             "largest_difference_of_losses": max(abs(a - b) for a, b in losses),
             "largest_difference_of_weights": weights,
         },
-        "machine": {"processor": _processor(), "threads": threads, "python": platform.python_version(), **_versions()},
+        "machine": {
+            "processor": _processor(),
+            "device": device,
+            "threads": threads,
+            "python": platform.python_version(),
+            **_versions(),
+        },
         "made": {
             "command": " ".join(["lalm", *sys.argv[1:]]),
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -74,9 +93,11 @@ def _measure(scenario: Scenario, repetitions: int, bf16: bool, threads: int) -> 
 
 
 def _worker(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """What a process of its own found. Nothing is kept on disk, so that in the first epoch nothing was heard before."""
     file = Path(asked["folder"]) / "asked.json"
-    write_json(file, asked)
+    write_json(file, {**asked, "begun": time.time()})
     environment = {**os.environ, "OMP_NUM_THREADS": str(asked["threads"]), "TOKENIZERS_PARALLELISM": "false"}
+    environment["LALM_CACHE_GB"] = "0"
     print(f"[bench] {asked['scenario']['name']}: {asked['mode']}, {asked['side']}", file=sys.stderr, flush=True)
     done = subprocess.run(
         [sys.executable, "-m", "lalm.bench.worker", str(file)], capture_output=True, text=True, env=environment
@@ -88,7 +109,15 @@ def _worker(asked: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _training(runs: Mapping[str, Sequence[Mapping[str, Any]]], scenario: Scenario) -> dict[str, Any]:
+def _training(
+    runs: Mapping[str, Sequence[Mapping[str, Any]]], scenario: Scenario, peak_flops: float | None
+) -> dict[str, Any]:
+    """`peak_flops` is what the card can do in a second; its share counts four operations a weight and useful token.
+
+    As one counts for LoRA: forward, and back through frozen weights; no recomputation, no padding, no encoder.
+    """
+    useful = runs["lalm"][0]["useful_tokens"]
+    flops_a_token = 4.0 * runs["lalm"][0]["llm_weights"]
     items = scenario.batch_size * scenario.num_steps
     flops = runs["lalm"][0]["flops"]
     plain = flops["hear_plain"] + flops["rest_plain"]
@@ -101,10 +130,14 @@ def _training(runs: Mapping[str, Sequence[Mapping[str, Any]]], scenario: Scenari
             "seconds": seconds,
             "items_per_s": {side: items / seconds[side]["median"] for side in SIDES},
             "answer_tokens_per_s": {side: items * scenario.answer_tokens / seconds[side]["median"] for side in SIDES},
+            "useful_tokens_per_s": {side: useful / seconds[side]["median"] for side in SIDES},
             "ratio": ratio,
             "bound": bounds[epoch],
             "share_of_bound": ratio / bounds[epoch],
         }
+        if peak_flops:
+            share = {side: useful * flops_a_token / seconds[side]["median"] / peak_flops for side in SIDES}
+            found[epoch]["share_of_peak"] = share
     return found
 
 
@@ -171,6 +204,15 @@ def as_text(found: Mapping[str, Any]) -> str:
             f"  {name:<24}{seconds['plain']['median']:>10.2f}{seconds['lalm']['median']:>10.2f}"
             f"{row['ratio']:>8.2f}{row['bound']:>8.2f}{row['share_of_bound']:>8.0%}"
         )
+    useful = found["training"]["later_epochs"]
+    lines.append(
+        f"  {'useful tokens a second':<24}{useful['useful_tokens_per_s']['plain']:>10.0f}"
+        f"{useful['useful_tokens_per_s']['lalm']:>10.0f}"
+        + "".join(
+            f"{side:>8} {share:.0%} of the card's peak" for side, share in useful.get("share_of_peak", {}).items()
+        )
+    )
+    lines.append(f"  ready to train {found['ready_to_train_s']['median']:>19.2f} s after the process was started")
     for name in ("training", "answering"):
         peaks = found[name]["peak_mb"]
         lines.append(

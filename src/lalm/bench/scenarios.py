@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from typing import Literal
 
 import numpy as np
 import soundfile
@@ -64,7 +65,8 @@ class Scenario:
     num_steps: int
     answer_tokens: int = 40
     clip_s: tuple[float, float] = (3.0, 9.0)
-    tiny: bool = False
+    size: Literal["published", "tiny", "middle", "7b"] = "published"
+    precision: Literal["float32", "bfloat16"] | None = None  # None: as the command says
 
 
 SCENARIOS = {
@@ -72,8 +74,26 @@ SCENARIOS = {
     for one in (
         Scenario("short", "smol, a prompt of 200 tokens, batches of 8", "smol", 200, 8, 2),
         Scenario("long", "smol, a prompt of 600 tokens with the list of labels, batches of 32", "smol", 600, 32, 1),
-        Scenario("mid", "Qwen2-Audio's class at middle size, random weights, batches of 8", "qwen2_audio", 200, 8, 1),
-        Scenario("tiny", "a tiny model: to try the command", "smol", 60, 2, 2, 8, (0.3, 0.9), tiny=True),
+        Scenario(
+            "mid",
+            "Qwen2-Audio's class at middle size, random weights, batches of 8",
+            "qwen2_audio",
+            200,
+            8,
+            1,
+            size="middle",
+        ),
+        Scenario(
+            "qwen2_audio_7b",
+            "Qwen2-Audio's class at the size of its 7B release, random weights in bfloat16, batches of 8: one GPU of 80 GB",
+            "qwen2_audio",
+            200,
+            8,
+            8,
+            size="7b",
+            precision="bfloat16",
+        ),
+        Scenario("tiny", "a tiny model: to try the command", "smol", 60, 2, 2, 8, (0.3, 0.9), size="tiny"),
     )
 }
 

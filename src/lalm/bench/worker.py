@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import resource
 import shutil
 import sys
@@ -17,9 +16,9 @@ import torch
 from safetensors.torch import save_file
 
 from lalm import plugins
-from lalm.bench import flops
 from lalm.bench.plain import PlainComposed, PlainNative
 from lalm.bench.scenarios import Scenario, material
+from lalm.bench.sizes import flops_of, sizes_of, useful_tokens
 from lalm.config import Recipe, TrainSection, parse_recipe
 from lalm.data.cache import PreparedCache
 from lalm.records import Example, Stage
@@ -74,13 +73,17 @@ class _Work:
         optimizer = torch.optim.AdamW(self.trained(), lr=LEARNING_RATE, weight_decay=0.0)
         self.model.module.train()
         for examples in batches:
-            with torch.autocast("cpu", torch.bfloat16, enabled=bool(self.cfg.bf16)):
+            with self.autocast():
                 loss, _ = plain.loss(examples)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], self.cfg.max_grad_norm)
             optimizer.step()
             optimizer.zero_grad()
             yield float(loss)
+
+    def autocast(self) -> torch.autocast:
+        """As `lalm train` computes."""
+        return torch.autocast(self.model.module.device.type, torch.bfloat16, enabled=bool(self.cfg.bf16))
 
     def trained(self) -> list[torch.nn.Parameter]:
         """The weights that are trained."""
@@ -109,11 +112,15 @@ def main(file: Path) -> None:
     model = _load(scenario)
     trainable, identity = attach(recipe, model)
     ready_s = time.monotonic() - begun
+    if asked["mode"] == "start":
+        print(json.dumps({"since_start_s": time.time() - asked["begun"], "load_s": ready_s, "peak_mb": _peak_mb()}))
+        return
     rows = material(folder, scenario, lambda text: len(model.tokenizer(text, add_special_tokens=False)["input_ids"]))
-    found: dict[str, Any] = {"ready_s": ready_s, "load_mb": _peak_mb()}
+    found: dict[str, Any] = {"load_mb": _peak_mb()}
     measure = {"train": _train, "equal": _equal, "answer": _answer}[asked["mode"]]
     found |= measure(_Work(asked["side"], model, trainable, identity, recipe.train, rows, scenario, folder))
-    found |= {"peak_mb": _peak_mb(), "flops": _flops(model, rows, scenario, asked["mode"])}
+    found |= {"peak_mb": _peak_mb(), "device": _device(model), "flops": flops_of(model, rows, scenario, asked["mode"])}
+    found |= {"useful_tokens": useful_tokens(model, rows), "llm_weights": sizes_of(model).llm_weights}
     print(json.dumps(found))
 
 
@@ -134,14 +141,16 @@ def _recipe(scenario: Scenario, bf16: bool) -> Recipe:
 
 
 def _load(scenario: Scenario) -> Any:
-    backbone = plugins.load("backbones", scenario.backbone)
+    """The model, on the GPU if there is one; nothing was heard before (`run.py` sets LALM_CACHE_GB to 0)."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     if scenario.backbone == "smol":
-        model = backbone.load(backbone.Config(connector={"name": "mlp"}, tiny=scenario.tiny))
-        model._cache = PreparedCache(None)  # what an earlier call kept on disk must not speak for the first epoch
+        backbone = plugins.load("backbones", "smol")
+        model = backbone.load(backbone.Config(connector={"name": "mlp"}, tiny=scenario.size == "tiny"))
+        model.module.to(device)
         return model
-    from lalm.bench.middle import middle_qwen2_audio
+    from lalm.bench.random_weights import qwen2_audio
 
-    return middle_qwen2_audio()
+    return qwen2_audio(scenario.size, device, PreparedCache(None))
 
 
 def _train(work: _Work) -> dict[str, Any]:
@@ -156,6 +165,7 @@ def _train(work: _Work) -> dict[str, Any]:
         else:
             for _ in batches:
                 next(steps)
+        _wait()
         seconds.append(time.monotonic() - begun)
     return {"epoch_s": seconds}
 
@@ -180,90 +190,34 @@ def _equal(work: _Work) -> dict[str, Any]:
 def _answer(work: _Work) -> dict[str, Any]:
     """Seconds of answering a batch with answers of the scenario's length: recordings not heard before, and heard before."""
     work.model.module.eval()
-    _never_end(work.model)
     rows, num_new, seconds = work.rows[: work.scenario.batch_size], work.scenario.answer_tokens, []
     plain = work.plain()
     for _ in range(2):
         begun = time.monotonic()
-        with torch.autocast("cpu", torch.bfloat16, enabled=bool(work.cfg.bf16)):
+        with work.autocast():
             if work.side == "lalm":
-                work.model.generate(rows, num_new, num_beams=1)
+                work.model.generate(rows, num_new, min_new_tokens=num_new)
             else:
                 plain.generate(rows, num_new)
+        _wait()
         seconds.append(time.monotonic() - begun)
     return {"answer_s": seconds}
 
 
 def _peak_mb() -> float:
+    """Most memory so far: of the GPU if there is one, else of the process."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def _never_end(model: Any) -> None:
-    """Answers go on to the length that is asked for, so that both sides write as many tokens."""
-    if hasattr(model.module, "llm"):
-        model._end_of_turn = -1
-    else:
-        model._prompts.eos_ids = []
+def _wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
-def _flops(model: Any, rows: Sequence[Example], scenario: Scenario, mode: str) -> dict[str, float]:
-    """Operations of one epoch (or of one batch of answers): of hearing and of the rest, plain and at the least."""
-    sizes = _sizes(model)
-    chosen = [rows[start : start + scenario.batch_size] for start in range(0, len(rows), scenario.batch_size)]
-    if mode == "answer":
-        chosen = chosen[:1]
-    total = dict.fromkeys(("hear_plain", "hear", "rest_plain", "rest"), 0.0)
-    for batch in chosen:
-        load = _load_of(model, batch, with_answers=mode != "answer")
-        total["hear_plain"] += flops.encoder(sizes, [flops.WINDOW_FRAMES] * len(batch))
-        total["hear"] += flops.encoder(sizes, load.frames)
-        for name, plain in (("rest_plain", True), ("rest", False)):
-            if mode == "answer":
-                total[name] += flops.answering(sizes, load, scenario.answer_tokens, plain)
-            else:
-                total[name] += flops.training(sizes, load, plain)
-    return total
-
-
-def _load_of(model: Any, batch: Sequence[Example], with_answers: bool) -> flops.Load:
-    made = model.batch(batch)
-    frames = [math.ceil(_num_samples(example) / 320) for example in batch]
-    answers = sum(_answer_length(model, example) for example in batch)
-    shared = len(getattr(made, "prefix", ()))
-    own = [model.num_tokens(example) - (0 if with_answers else _answer_length(model, example)) for example in batch]
-    if not hasattr(model.module, "llm"):
-        shared = 0
-    return flops.Load(frames, own, shared, answers)
-
-
-def _answer_length(model: Any, example: Example) -> int:
-    return len(model.row(example).answer)
-
-
-def _num_samples(example: Example) -> int:
-    import soundfile
-
-    return int(soundfile.info(str(example.audio)).frames)
-
-
-def _sizes(model: Any) -> flops.Sizes:
-    composed = hasattr(model.module, "llm")
-    encoder = model.module.audio_encoder.encoder if composed else model.module.model.audio_tower
-    llm = model.module.llm.model if composed else model.module.model.language_model
-    config = llm.config
-    adapter = sum(p.numel() for name, p in llm.named_parameters() if "lora_" in name)
-    return flops.Sizes(
-        encoder_weights=sum(p.numel() for p in encoder.layers.parameters()),
-        encoder_width=encoder.config.d_model,
-        encoder_layers=len(encoder.layers),
-        llm_weights=sum(p.numel() for p in llm.layers.parameters()) - adapter,
-        llm_width=config.num_attention_heads
-        * (getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads),
-        llm_layers=config.num_hidden_layers,
-        model_width=config.hidden_size,
-        vocabulary=config.vocab_size,
-        adapter=adapter,
-    )
+def _device(model: Any) -> str:
+    return torch.cuda.get_device_name() if model.module.device.type == "cuda" else "cpu"
 
 
 if __name__ == "__main__":

@@ -1,0 +1,78 @@
+"""What the arithmetic of a scenario is made of, read from a model and its rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import soundfile
+
+from lalm.bench import flops
+from lalm.bench.scenarios import Scenario
+from lalm.records import Example
+
+
+def flops_of(model: Any, rows: Sequence[Example], scenario: Scenario, mode: str) -> dict[str, float]:
+    """Operations of one epoch (or of one batch of answers): of hearing and of the rest, plain and at the least."""
+    sizes = sizes_of(model)
+    chosen = [rows[start : start + scenario.batch_size] for start in range(0, len(rows), scenario.batch_size)]
+    if mode == "answer":
+        chosen = chosen[:1]
+    total = dict.fromkeys(("hear_plain", "hear", "rest_plain", "rest"), 0.0)
+    for batch in chosen:
+        load = _load_of(model, batch, with_answers=mode != "answer")
+        total["hear_plain"] += flops.encoder(sizes, [flops.WINDOW_FRAMES] * len(batch))
+        total["hear"] += flops.encoder(sizes, load.frames)
+        for name, plain in (("rest_plain", True), ("rest", False)):
+            if mode == "answer":
+                total[name] += flops.answering(sizes, load, scenario.answer_tokens, plain)
+            else:
+                total[name] += flops.training(sizes, load, plain)
+    return total
+
+
+def useful_tokens(model: Any, rows: Sequence[Example]) -> int:
+    """Positions that rows hold without padding: prompt, vectors of the recording and answer, of each row."""
+    shared = len(getattr(model.batch(rows), "prefix", ()))
+    return sum(shared + model.num_tokens(row) for row in rows)
+
+
+def _load_of(model: Any, batch: Sequence[Example], with_answers: bool) -> flops.Load:
+    made = model.batch(batch)
+    frames = [math.ceil(_num_samples(example) / 320) for example in batch]
+    answers = sum(_answer_length(model, example) for example in batch)
+    shared = len(getattr(made, "prefix", ()))
+    own = [model.num_tokens(example) - (0 if with_answers else _answer_length(model, example)) for example in batch]
+    if not hasattr(model.module, "llm"):
+        shared = 0
+    return flops.Load(frames, own, shared, answers)
+
+
+def _answer_length(model: Any, example: Example) -> int:
+    return len(model.row(example).answer)
+
+
+def _num_samples(example: Example) -> int:
+    return int(soundfile.info(str(example.audio)).frames)
+
+
+def sizes_of(model: Any) -> flops.Sizes:
+    """Numbers of weights and widths; adapters that are attached count apart."""
+    composed = hasattr(model.module, "llm")
+    encoder = model.module.audio_encoder.encoder if composed else model.module.model.audio_tower
+    llm = model.module.llm.model if composed else model.module.model.language_model
+    config = llm.config
+    adapter = sum(p.numel() for name, p in llm.named_parameters() if "lora_" in name)
+    return flops.Sizes(
+        encoder_weights=sum(p.numel() for p in encoder.layers.parameters()),
+        encoder_width=encoder.config.d_model,
+        encoder_layers=len(encoder.layers),
+        llm_weights=sum(p.numel() for p in llm.layers.parameters()) - adapter,
+        llm_width=config.num_attention_heads
+        * (getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads),
+        llm_layers=config.num_hidden_layers,
+        model_width=config.hidden_size,
+        vocabulary=config.vocab_size,
+        adapter=adapter,
+    )
