@@ -13,9 +13,11 @@ from lalm.config import DataSection, parse_recipe
 from lalm.data.pools import load_pools
 from lalm.errors import ConfigError, DataError
 from lalm.rundir import write_jsonl
+from lalm.study.plan import load_study, runs
 from lalm.train.provenance import corpus_licence
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
+STUDY = Path(__file__).parents[2] / "studies" / "transfer" / "english_to_french.yaml"
 RECIPE = Path(__file__).parents[2] / "recipes" / "transfer" / "sentences.yaml"
 
 
@@ -127,7 +129,7 @@ def test_a_recipe_of_it_is_resolved_and_read_back_and_states_the_licences(root):
 def test_the_real_files_share_no_sentence_and_the_shots_cover_french():
     """Devel of SLURP and MASSIVE's French test set, whose ids are those of SLURP's test set."""
     values = yaml.safe_load(RECIPE.read_text(encoding="utf-8"))["data"]
-    values = {**values, "root": DATA, "languages": {"en": {}, "fr": {}}}
+    values = {**values, "root": RECIPE.parent / values["root"], "languages": {"en": {}, "fr": {}}}
     found = load_pools(DataSection.model_validate(values))
     french = [row for row in found.text if row.language == "fr"]
     english = [row for row in found.text if row.language == "en"]
@@ -145,3 +147,30 @@ def test_the_real_files_share_no_sentence_and_the_shots_cover_french():
     whole = load_pools(DataSection.model_validate({**values, "languages": {"fr": {}}})).text
     assert {row.frame.intent for row in shots} == {row.frame.intent for row in whole}
     assert {s.type for row in shots for s in row.frame.slots} == {s.type for row in whole for s in row.frame.slots}
+
+
+def test_the_transfer_study_asks_for_the_rows_of_the_papers_table():
+    """Of one seed; and no variant hears or reads French that its name does not say."""
+    study, base = load_study(STUDY, ["seeds=[0]"])
+    asked = {run.name.removesuffix("-s0"): run.recipe.data.languages for run in runs(study, base)}
+    assert sorted(asked) == sorted(
+        [
+            *("zero-text_only-0", "zero-curriculum-10", "zero-curriculum-100", "T-text_only-0", "T+S-curriculum-0"),
+            *(
+                "source+T-text_only-0",
+                "source+T-curriculum-100",
+                "source+T+S-curriculum-0",
+                "source+T+S-curriculum-100",
+            ),
+            *("source+T+M-curriculum-100", "source+T+S+M-curriculum-100"),
+        ]
+    )
+    for name, languages in asked.items():
+        assert languages is not None
+        variant = name.rpartition("-")[0].rpartition("-")[0]
+        french = languages.get("fr")
+        assert ("en" in languages) == ("source" in variant or variant == "zero")
+        assert (french is None) == (variant == "zero")
+        if french is not None:
+            assert french.num_text == (800 if "M" in variant else 115)
+            assert french.speech_items == (115 if "S" in variant else 0)
