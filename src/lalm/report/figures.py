@@ -234,18 +234,27 @@ def gain_curve(study: StudyFolder, curve: Curve, curves: Curves) -> str:
 
 
 def loss_curve(rows: Sequence[dict[str, Any]], name: str, title: str) -> str | None:
-    """Loss by step from a run's log: all rows, and speech and text apart; stages are set off. None without losses."""
+    """Loss by step from a run's log: all rows, speech and text apart, and tasks if there are several; stages are set off.
+
+    None without losses.
+    """
     lossy = [row for row in rows if "loss" in row]
     if not lossy:
         return None
+    tasks = sorted({key for row in lossy for key in row if key.startswith("loss/task/")})
+    shown = [("loss", "all rows", "-"), ("loss/text", "text", "-"), ("loss/speech", "speech", "-")]
+    shown += [(key, key.removeprefix("loss/task/").replace("_", " "), "--") for key in tasks if len(tasks) > 1]
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(6.0, 2.8), layout="constrained")
         axes = figure.add_subplot()
-        for index, (key, label) in enumerate((("loss", "all rows"), ("loss/text", "text"), ("loss/speech", "speech"))):
+        for index, (key, label, dashes) in enumerate(shown):
             found = [(row["step"], row[key]) for row in lossy if key in row]
             if found:
                 x, y = zip(*found, strict=True)
-                axes.plot(x, y, color=COLOURS[index], linewidth=1.6, label=label, marker=MARKERS[index], markersize=3)
+                axes.plot(
+                    x, y, dashes, color=COLOURS[index % len(COLOURS)], linewidth=1.6, label=label,
+                    marker=MARKERS[index % len(MARKERS)], markersize=3,
+                )  # fmt: skip
         for previous, row in pairwise(lossy):
             if row["stage"] != previous["stage"]:
                 axes.axvline(previous["step"], color="#8A9099", linewidth=0.8, linestyle=":")
