@@ -116,7 +116,8 @@ class AugmentSection(Section):
 class JoinSection(Section):
     """New sentences made of the written rows: values of slots put where other rows have them (`data/joining.py`)."""
 
-    copies: int = Field(1, ge=1, le=20, description="new sentences of each row, at most")
+    share: float = Field(1.0, gt=0, le=1, description="share of the rows of which new sentences are made")
+    copies: int = Field(1, ge=1, le=20, description="new sentences of each of these rows, at most")
     max_inserted: int = Field(2, ge=1, le=10, description="slots added to a sentence, at most")
     seed: int = Field(0, description="seed of what is added where, with the row's id")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,16 @@ def test_the_same_seed_makes_the_same_sentences_whatever_else_there_is() -> None
     once = joined(ROWS, JoinSection(copies=2))
     assert once == joined(ROWS, JoinSection(copies=2))
     assert {one.text for one in once} != {one.text for one in joined(ROWS, JoinSection(copies=2, seed=1))}
+
+
+def test_a_share_of_the_rows_is_joined_and_the_same_sentences_are_made_of_them() -> None:
+    many = [
+        replace(one, id=f"{one.id}{number}", text=f"{one.text} {number}") for one in ROWS[:2] for number in range(200)
+    ]
+    every, some = joined(many, JoinSection()), joined(many, JoinSection(share=0.25))
+    assert {one.id for one in some} < {one.id for one in every}
+    assert 0.18 < len(some) / len(every) < 0.32
+    assert set(map(repr, some)) <= set(map(repr, every))
 
 
 def test_a_recipe_adds_them_to_the_text_and_to_nothing_else(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ class _Piece:
 
 
 def joined(rows: Sequence[Utterance], cfg: JoinSection) -> list[Utterance]:
-    """At most `copies` new sentences of each written row, seeded by its id; none that is there already.
+    """At most `copies` new sentences of a `share` of the written rows, seeded by their ids; none that is there already.
 
     Rows whose slots do not all stand in their words, each once and apart, are left as they are. Empty if nothing fits.
     """
@@ -50,8 +50,9 @@ def joined(rows: Sequence[Utterance], cfg: JoinSection) -> list[Utterance]:
     for row in rows:
         found = cut[row.id]
         rng = Random(f"{cfg.seed}/{row.id}")
-        for number in range(cfg.copies if found is not None else 0):
-            assert found is not None
+        if found is None or rng.random() >= cfg.share:
+            continue
+        for number in range(cfg.copies):
             pieces = _with_more(found[0], row.frame.intent, before, rng.randint(1, cfg.max_inserted), rng)
             text = "".join(piece.before + piece.words for piece in pieces) + found[1]
             if text in known:
