@@ -49,7 +49,8 @@ class Task(Protocol):
     """`tasks/*`: makes training examples from an utterance; pure and seeded.
 
     Where one row must know of others (for wrong answers, say), a module holds `survey(rows, cfg)` as well: what it makes of
-    the training rows is handed to `examples` as a fourth argument.
+    the training rows is handed to `examples` as a fourth argument. Where answers begin with steps that are no part of them,
+    `final(raw)` gives the part that counts. An option `label` names the pools of a task that a scheme uses several times.
     """
 
     def examples(self, item: Utterance, cfg: Any, rng: Random) -> list[Example]:

@@ -52,6 +52,9 @@ class Config(PluginConfig):
     parts: dict[str, Part] = Field(
         {}, description="name -> corpus, root and splits (none: folders of the root that hold a manifest)"
     )
+    translations: Part | None = Field(
+        None, description="corpus whose words, by `apart`, go into `meta.translation` of training rows (none: none)"
+    )
     apart: str | None = Field(
         "slurp_id", description="field of `meta` that no training row and no test row may share (none: do not look)"
     )
@@ -66,7 +69,24 @@ def read(root: Path, split: str, cfg: Config) -> Iterator[Utterance]:
         raise DataError(f"data.corpus.parts: {many(len(twice), 'id')} more than once among the rows.", twice)
     if split == "test" and cfg.apart is not None:
         _check_apart(root, parts, rows, cfg.apart)
+    if split == "train" and cfg.translations is not None and cfg.apart is not None:
+        rows = _with_translations(rows, _words(root, cfg.translations, cfg.apart), cfg.apart)
     yield from rows
+
+
+def _words(root: Path, part: Part, field: str) -> dict[str, tuple[str, str]]:
+    """Value of the field -> language and words, of all splits of a corpus that rows are translated by."""
+    rows = [row for split in part.splits for row in _rows(root, "translations", part, split)]
+    return {str(row.meta[field]): (row.language, row.text) for row in rows if row.text and field in row.meta}
+
+
+def _with_translations(rows: list[Utterance], words: dict[str, tuple[str, str]], field: str) -> list[Utterance]:
+    """Rows of other languages with what they are in that of the translations; nothing else of those is trained on."""
+    result = []
+    for row in rows:
+        language, text = words.get(str(row.meta.get(field)), (row.language, ""))
+        result.append(row if language == row.language else replace(row, meta={**row.meta, "translation": text}))
+    return result
 
 
 def licence(cfg: Config) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,10 +59,17 @@ def predict_rows(
     return [rows[index] for index in range(len(examples))]
 
 
+@functools.cache
+def _final(task: str) -> Callable[[str], str]:
+    """What cuts the part that counts out of an answer of a task; for most, the whole answer."""
+    module = plugins.load("tasks", task) if task in plugins.names("tasks") else None
+    return getattr(module, "final", str)
+
+
 def prediction_row(example: Example, raw: str, latency_s: float) -> dict[str, Any]:
     """The row of one answer. Answers of questions are words and not read as frames: whatever is not empty is `ok`."""
     question = bool(example.answers) or example.ambiguous is not None
-    frame, status = _words_read(raw) if question else parse_answer(raw)
+    frame, status = _words_read(raw) if question else parse_answer(_final(example.task)(raw))
     row: dict[str, Any] = {
         "id": example.id,
         "gold": example.frame.to_json(),
@@ -231,7 +239,9 @@ class Understander:
             asked = Utterance(id=path.name, audio=path, source="recorded", frame=Frame("-"))
             examples = task_examples(self._recipe, [asked])
             if not examples:
-                raise UserError(f"The task {self._recipe.task.name} of this run finds no intent and slots in a recording.")
+                raise UserError(
+                    f"The task {self._recipe.task.name} of this run finds no intent and slots in a recording."
+                )
             row = predict_rows(self._model, examples, self._recipe.evaluate, quiet=True, grammar=self._grammar)[0]
         return Frame.from_json(row["prediction"]) if row["prediction"] is not None else Frame(None)
 

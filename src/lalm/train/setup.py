@@ -42,7 +42,7 @@ def make_examples(recipe: Recipe, pools: LoadedPools) -> dict[str, list[Example]
     for task in auxiliary_tasks(recipe):
         made = {pool: examples_of(recipe, task, members, known, auxiliary=True) for pool, members in rows.items()}
         _check_used(task, made, rows)
-        examples |= {f"{pool}:{task.name}": members for pool, members in made.items()}
+        examples |= {f"{pool}:{label_of(task)}": members for pool, members in made.items()}
     return examples if recipe.data.language_temperature is None else with_parts(examples)
 
 
@@ -52,11 +52,16 @@ def auxiliary_tasks(recipe: Recipe) -> tuple[PluginChoice, ...]:
     if not hasattr(scheme, "tasks"):
         return ()
     found: tuple[PluginChoice, ...] = scheme.tasks(plugins.configure(scheme, recipe.scheme.options, "scheme"))
-    if recipe.task.name in {task.name for task in found}:
+    if recipe.task.name in map(label_of, found):
         raise ConfigError(
             f"scheme.tasks: {recipe.task.name} is the recipe's own task already; its weight is scheme.main_weight."
         )
     return found
+
+
+def label_of(task: PluginChoice) -> str:
+    """What the pools of an auxiliary task are called: its name, or its option `label` where one task is there several times."""
+    return str(task.options.get("label", task.name))
 
 
 def task_examples(recipe: Recipe, rows: Sequence[Utterance]) -> list[Example]:
@@ -81,7 +86,7 @@ def examples_of(
     for row in rows:
         made = task.examples(row, cfg, Random(f"{recipe.train.seed}/{choice.name}/{row.id}"), *others)
         for number, example in enumerate(made, 1):
-            name = f"{row.id}/{choice.name}/{number}" if auxiliary else example.id
+            name = f"{row.id}/{label_of(choice)}/{number}" if auxiliary else example.id
             tags = f"\n[task: {example.task}] [language: {example.language}]" if recipe.task_tags else ""
             result.append(replace(example, id=name, instruction=f"{example.instruction}{tags}"))
     return result
