@@ -121,7 +121,7 @@ def worth(study: StudyFolder) -> list[Worth]:
     """For every test language that is heard: its recordings, in recordings of one other language, the same text given."""
     one = metric(study.primary, study.results.metrics)
     heard = [p for p in study.results.by_language.points if p.modality == "speech" and p.value is not None]
-    result = []
+    result: list[Worth] = []
     for language in sorted({point.language for point in heard}):
         own = [point for point in heard if point.language == language]
         for texts in sorted({_texts(point) for point in own}):
