@@ -35,9 +35,7 @@ def bench(names: Sequence[str], out: Path, repetitions: int, bf16: bool, threads
 
     Raises UserError for an unknown scenario, or if a side fails (memory, say).
     """
-    for name in names:
-        if name not in SCENARIOS:
-            raise UserError(f"There is no scenario '{name}'.{nearest(name, SCENARIOS)}")
+    _check(names)
     if repetitions < 1:
         raise UserError(f"--repetitions {repetitions}: at least 1 is needed.")
     results = []
@@ -49,6 +47,23 @@ def bench(names: Sequence[str], out: Path, repetitions: int, bf16: bool, threads
         print(as_text(found), flush=True)
         results.append(found)
     return results
+
+
+def dry(names: Sequence[str]) -> None:
+    """Print what scenarios with random weights would compute and hold (none named: that of a GPU)."""
+    from lalm.bench.dry import as_text as said
+    from lalm.bench.dry import dry_run
+
+    names = names or ["qwen2_audio_7b"]
+    _check(names)
+    for name in names:
+        print(said(dry_run(SCENARIOS[name])))
+
+
+def _check(names: Sequence[str]) -> None:
+    for name in names:
+        if name not in SCENARIOS:
+            raise UserError(f"There is no scenario '{name}'.{nearest(name, SCENARIOS)}")
 
 
 def _measure(scenario: Scenario, repetitions: int, bf16: bool, threads: int) -> dict[str, Any]:
@@ -78,13 +93,7 @@ def _measure(scenario: Scenario, repetitions: int, bf16: bool, threads: int) -> 
             "largest_difference_of_losses": max(abs(a - b) for a, b in losses),
             "largest_difference_of_weights": weights,
         },
-        "machine": {
-            "processor": _processor(),
-            "device": device,
-            "threads": threads,
-            "python": platform.python_version(),
-            **_versions(),
-        },
+        "machine": {**machine(threads), "device": device},
         "made": {
             "command": " ".join(["lalm", *sys.argv[1:]]),
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -169,6 +178,11 @@ def _weights_apart(folder: Path) -> float:
     left, right = (load_file(folder / f"equal-{side}.safetensors") for side in SIDES)
     assert left.keys() == right.keys()
     return max(float((left[name] - right[name]).abs().max()) for name in left)
+
+
+def machine(threads: int) -> dict[str, Any]:
+    """What was measured on."""
+    return {"processor": _processor(), "threads": threads, "python": platform.python_version(), **_versions()}
 
 
 def _processor() -> str:

@@ -107,7 +107,7 @@ def material(folder: Path, scenario: Scenario, count_tokens: Callable[[str], int
         path = folder / f"{number}.wav"
         if not path.is_file():
             duration_s = rng.uniform(*scenario.clip_s)
-            soundfile.write(path, _clip(duration_s, np.random.default_rng(number)), RATE_HZ)
+            soundfile.write(path, clip(duration_s, np.random.default_rng(number)), RATE_HZ)
         answer = of_length(scenario.answer_tokens - 1, count_tokens, Random(f"{scenario.name}/{number}"))
         rows.append(Example(id=str(number), instruction=instruction, answer=answer, audio=path))
     return rows
@@ -125,7 +125,8 @@ def of_length(num_tokens: int, count_tokens: Callable[[str], int], rng: Random) 
     return " ".join(words)
 
 
-def _clip(duration_s: float, rng: np.random.Generator) -> np.ndarray:
+def clip(duration_s: float, rng: np.random.Generator) -> np.ndarray:
+    """Noise [num_samples] at 16 kHz that swells as syllables do."""
     time_s = np.arange(int(duration_s * RATE_HZ)) / RATE_HZ
     swell = np.abs(np.sin(2 * np.pi * rng.uniform(1.5, 3.0) * time_s))
     return (0.1 * swell * rng.standard_normal(len(time_s))).astype(np.float32)
