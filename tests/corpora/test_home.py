@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import soundfile
 
-from lalm.connectors._whisper_decoder import plain_words
+from lalm.connectors._plain import plain_words
 from lalm.corpora import home
 from lalm.corpora._home_grammar import PROGRAMS, RULES, VALUES, sentences
 from lalm.corpora._home_make import TEST_VOICES, TRAIN_VOICES, plan

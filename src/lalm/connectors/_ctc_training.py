@@ -14,13 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from lalm.connectors._ctc_head import CtcHead, greedy_phones
-from lalm.connectors._phones import VOCABULARY
 from lalm.records import Example
 
 Frames = Callable[[str], Tensor]  # id -> float16 frames [frames, width]
 NUM_SPANS = 3
 MAX_SPAN = 10  # frames: 0.2 s
-_INDEX = {letter: index for index, letter in enumerate(VOCABULARY)}
 
 
 class _Module(nn.Module):
@@ -34,6 +32,7 @@ class CtcAlignment:
 
     def __init__(self, head: CtcHead, frames: Frames, lengths: Mapping[str, int]) -> None:
         self.head = head
+        self._index = {letter: index for index, letter in enumerate(head.vocabulary)}
         self.module: nn.Module = _Module(head)
         self.peft: Any = None
         self.tokenizer: Any = None
@@ -58,7 +57,7 @@ class CtcAlignment:
         """Frames [rows, frames, width], mask [rows, frames], phones of each row."""
         rows = [self._frames(example.id).float() for example in examples]
         mask = nn.utils.rnn.pad_sequence([torch.ones(len(row), dtype=torch.bool) for row in rows], batch_first=True)
-        letters = [torch.tensor([_INDEX[letter] for letter in example.answer]) for example in examples]
+        letters = [torch.tensor([self._index[letter] for letter in example.answer]) for example in examples]
         return nn.utils.rnn.pad_sequence(rows, batch_first=True), mask, letters
 
     def loss(self, batch: tuple[Tensor, Tensor, list[Tensor]]) -> tuple[Tensor, Tensor]:
@@ -83,7 +82,7 @@ class CtcAlignment:
         """Best phone of each frame, without a search."""
         frames, mask, _ = self.batch(examples)
         log_probs = self.head(frames, mask)
-        return [greedy_phones(row[real]) for row, real in zip(log_probs, mask, strict=True)]
+        return [greedy_phones(row[real], self.head.vocabulary) for row, real in zip(log_probs, mask, strict=True)]
 
 
 def _blanked(frames: Tensor, mask: Tensor) -> Tensor:

@@ -1,61 +1,110 @@
-"""Makes the word list of the CTC connector's search, `weights/lexicon-en.json.gz`:
+"""Makes the word lists of the CTC connector's search:
 
-    python -m lalm.connectors._lexicon_make ../shared/data/slurp/lm.txt src/lalm/connectors/weights/lexicon-en.json.gz
+    python -m lalm.connectors._lexicon_make src/lalm/connectors/weights/lexicon-en.json.gz --sentences ../shared/data/slurp/lm.txt
+    python -m lalm.connectors._lexicon_make weights/gemma/lexicon-fr.json.gz --language fr
 
-Words and their frequencies: the 80,000 most frequent English words of `wordfreq` (data CC BY-SA 4.0), the rarer half only
-if they can be spoken (a vowel is in them). Pairs of words: the
-sentences of SLURP's lm.txt (CC BY 4.0), pairs seen at least twice, with the start of a sentence as `<s>`. Natural logs.
-Pronunciations: the program espeak-ng, in the letters of `_phones.py`.
+Words and their frequencies: the most frequent words of `wordfreq` (data CC BY-SA 4.0), 80,000 of English, the rarer half only
+if they can be spoken (a vowel is in them), 50,000 of other languages. Pairs of words: those seen at least twice in sentences, if
+there are any, with the start of a sentence as `<s>` (SLURP's lm.txt, CC BY 4.0, for English). Natural logs. Pronunciations: the
+program espeak-ng, in the letters of `_phones.py` (English) or `_phones_multilingual.py`. An article that loses its vowel is a word
+of its own, `l'`; the search writes it together with the next.
 """
 
 from __future__ import annotations
 
+import argparse
 import gzip
 import itertools
 import json
 import math
 import re
-import sys
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
-from lalm.connectors._phones import pronunciations
-from lalm.connectors._whisper_decoder import plain_words
+from lalm.connectors import _phones_multilingual
+from lalm.connectors._plain import plain_words
 from lalm.errors import MissingExtraError
 from lalm.rundir import atomic
 
-NUM_WORDS = 80_000
+NUM_WORDS = {"en": 80_000}
+NUM_OTHERS = 50_000
 NUM_COMMON = 45_000  # of these all are kept, abbreviations too
 MIN_COUNT = 2
+_LETTERS = {"en": "a-z", "fr": "a-zàâäçéèêëîïôöùûüœæ", "es": "a-záéíñóúü", "it": "a-zàèéìòù"}
+_VOWELS = "aeiouyàâäéèêëîïôöùûüœæáíóúìò"
+ELIDED: Mapping[str, Mapping[str, str]] = {
+    "fr": {
+        "l": "l", "d": "d", "c": "s", "j": "Z", "n": "n", "s": "s", "m": "m", "t": "t", "qu": "k", "jusqu": "Züsk",
+        "lorsqu": "lOʁsk", "puisqu": "püisk", "quelqu": "kElk", "aujourd": "óZuʁd",
+    },
+    "it": {
+        "l": "l", "d": "d", "c": "C", "s": "s", "n": "n", "dell": "dél", "all": "äl", "nell": "nél", "sull": "sul",
+        "dall": "däl", "quell": "kwél", "quest": "kwést", "dov": "dóv", "com": "kóm", "cos": "kóz", "sant": "sänt",
+    },
+}  # fmt: skip
 
 
-def make_lexicon(sentences: Path, out: Path) -> None:
+def make_lexicon(out: Path, language: str, sentences: Path | None) -> None:
     """Write the lexicon, byte for byte the same for the same inputs. Raises MissingExtraError without wordfreq."""
+    words = _words(language)
+    elided = {f"{word}'": sound for word, sound in ELIDED.get(language, {}).items()}
+    unspoken = [word for word in words if word not in elided]
+    sounds = _phones_multilingual.pronunciations(unspoken, language) | {
+        word: [sound] for word, sound in elided.items() if word in words
+    }
+    heard = {word: [sound for sound in sounds[word] if sound] for word in words}
+    content = {
+        "unigrams": {word: log for word, log in words.items() if heard[word]},
+        "bigrams": _bigrams(sentences, words, language) if sentences is not None else {},
+        "pronunciations": {word: own for word, own in heard.items() if own},
+    }
+    text = json.dumps(content, separators=(",", ":"), ensure_ascii=language == "en")
+    with atomic(out, "wb") as stream, gzip.GzipFile(fileobj=stream, mode="wb", mtime=0, filename="") as packed:
+        packed.write(text.encode())
+
+
+def _words(language: str) -> dict[str, float]:
+    """Words with the natural logs of their frequencies, the most frequent first."""
     try:
         from wordfreq import iter_wordlist, word_frequency
     except ImportError:
         raise MissingExtraError("wordfreq", "making a word list", "pip install wordfreq") from None
+    letters = f"[{_LETTERS[language]}]+"
+    spoken = re.compile(f"[{_VOWELS}]")
     words: dict[str, float] = {}
-    for word in iter_wordlist("en"):
-        if re.fullmatch(r"[a-z]+('[a-z]+)?", word) and (len(words) < NUM_COMMON or re.search("[aeiouy]", word)):
-            words[word] = round(math.log(word_frequency(word, "en")), 2)
-        if len(words) == NUM_WORDS:
+    for word in iter_wordlist(language):
+        if re.fullmatch(rf"{letters}('{letters})?", word) and (len(words) < NUM_COMMON or spoken.search(word)):
+            name = f"{word}'" if word in ELIDED.get(language, {}) else word
+            words[name] = round(math.log(word_frequency(word, language)), 2)
+        if len(words) == NUM_WORDS.get(language, NUM_OTHERS):
             break
+    return words
+
+
+def _bigrams(sentences: Path, words: Mapping[str, float], language: str) -> dict[str, dict[str, float]]:
     firsts: Counter[str] = Counter()
     pairs: Counter[tuple[str, str]] = Counter()
     for line in sentences.read_text(encoding="utf-8").splitlines():
-        said = ["<s>", *plain_words(line).split()]
+        said = ["<s>", *plain_words(line, language).split()]
         firsts.update(said[:-1])
         pairs.update(itertools.pairwise(said))
     bigrams: dict[str, dict[str, float]] = {}
     for (first, second), count in sorted(pairs.items()):
         if count >= MIN_COUNT and second in words and (first in words or first == "<s>"):
             bigrams.setdefault(first, {})[second] = round(math.log(count / firsts[first]), 2)
-    content = {"unigrams": words, "bigrams": bigrams, "pronunciations": pronunciations(list(words))}
-    text = json.dumps(content, separators=(",", ":"))
-    with atomic(out, "wb") as stream, gzip.GzipFile(fileobj=stream, mode="wb", mtime=0, filename="") as packed:
-        packed.write(text.encode())
+    return bigrams
+
+
+def main() -> None:
+    """Make one word list."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--language", choices=_phones_multilingual.LANGUAGES, default="en")
+    parser.add_argument("--sentences", type=Path, help="one sentence a line: pairs of words are counted in them")
+    args = parser.parse_args()
+    make_lexicon(args.out, args.language, args.sentences)
 
 
 if __name__ == "__main__":
-    make_lexicon(Path(sys.argv[1]), Path(sys.argv[2]))
+    main()

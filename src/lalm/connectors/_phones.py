@@ -47,10 +47,11 @@ def pronunciations(words: Sequence[str]) -> dict[str, list[str]]:
         raise MissingExtraError("The program espeak-ng", "pronunciations", "apt install espeak-ng") from None
     spoken = done.stdout.strip().split("\n")
     assert len(spoken) == len(words), "espeak-ng gives one line a word"
-    return {word: list(SHORT_FORMS.get(word, (_letters(sound),))) for word, sound in zip(words, spoken, strict=True)}
+    return {word: list(SHORT_FORMS.get(word, (letters(sound),))) for word, sound in zip(words, spoken, strict=True)}
 
 
-def _letters(ipa: str) -> str:
+def letters(ipa: str) -> str:
+    """Phones of what espeak-ng writes (`--sep=_`) of English words."""
     plain = ipa.replace("ˈ", "").replace("ˌ", "").replace(" ", "_")
     sounds = [part for sound in plain.split("_") if sound for part in _MERGED.get(sound, sound).split()]
     return "".join(IPA.get(sound, "") for sound in sounds)

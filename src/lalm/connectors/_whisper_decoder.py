@@ -16,46 +16,33 @@ from transformers import DynamicCache, EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput
 
 from lalm.models.key_values import with_cache
-from lalm.models.whisper import END_OF_TEXT, NO_TIMESTAMPS, START_OF_TRANSCRIPT, SUPPRESS_TOKENS, TRANSCRIBE
+from lalm.models.whisper import (
+    END_OF_TEXT,
+    FIRST_LANGUAGE,
+    NO_TIMESTAMPS,
+    NUM_LANGUAGES,
+    START_OF_TRANSCRIPT,
+    SUPPRESS_TOKENS,
+    TRANSCRIBE,
+)
 
 FRAMES_PER_S = 50
 TOKENS_PER_S = 6  # fast speech has about four; beyond six the decoder is repeating itself
-_ONES = [
-    "zero",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-    "thirteen",
-    "fourteen",
-    "fifteen",
-    "sixteen",
-    "seventeen",
-    "eighteen",
-    "nineteen",
-]
-_TENS = ["zero", "ten", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
 
 
 class WhisperDecoder:
-    """Holds the whole model without registering its weights as anybody's parameters."""
+    """Holds the whole model without registering its weights as anybody's parameters.
 
-    def __init__(self, whisper: nn.Module, tokenizer: Any, language: str) -> None:
+    With a `language` of None it hears which language it is, as Whisper does: the likeliest of the tokens of languages.
+    """
+
+    def __init__(self, whisper: nn.Module, tokenizer: Any, language: str | None) -> None:
         self._whisper, self._tokenizer = whisper, tokenizer
-        self._prompt = [
-            START_OF_TRANSCRIPT,
-            tokenizer.convert_tokens_to_ids(f"<|{language}|>"),
-            TRANSCRIBE,
-            NO_TIMESTAMPS,
-        ]
+        self._language = None if language is None else int(tokenizer.convert_tokens_to_ids(f"<|{language}|>"))
+
+    def in_language(self, language: str | None) -> WhisperDecoder:
+        """The same, told to expect another language."""
+        return WhisperDecoder(self._whisper, self._tokenizer, language)
 
     def save(self, folder: Path) -> None:
         """Write Whisper as `bind_speech` was given it."""
@@ -78,7 +65,8 @@ class WhisperDecoder:
     def _greedy(self, frames: Tensor) -> list[tuple[list[int], bool]]:
         """Token ids of each row, and whether the row ended by itself."""
         encoded = BaseModelOutput(last_hidden_state=frames)
-        tokens = torch.tensor([self._prompt] * len(frames), device=frames.device)
+        prompts = [[START_OF_TRANSCRIPT, one, TRANSCRIBE, NO_TIMESTAMPS] for one in self._languages(encoded, frames)]
+        tokens = torch.tensor(prompts, device=frames.device)
         answers: list[list[int]] = [[] for _ in frames]
         alive = [True] * len(frames)
         past = EncoderDecoderCache(DynamicCache(), DynamicCache())
@@ -98,6 +86,15 @@ class WhisperDecoder:
             tokens = best[:, None]
         return [(ids, not going) for ids, going in zip(answers, alive, strict=True)]
 
+    def _languages(self, encoded: BaseModelOutput, frames: Tensor) -> list[int]:
+        """The token of each row's language."""
+        if self._language is not None:
+            return [self._language] * len(frames)
+        start = torch.full((len(frames), 1), START_OF_TRANSCRIPT, device=frames.device)
+        logits = self._whisper(encoder_outputs=encoded, decoder_input_ids=start).logits[:, -1]
+        heard = logits[:, FIRST_LANGUAGE : FIRST_LANGUAGE + NUM_LANGUAGES].argmax(dim=-1)
+        return (FIRST_LANGUAGE + heard).tolist()
+
 
 def without_echo(text: str, ended: bool) -> str:
     """A transcript that says the same again and again, once; any other as it is.
@@ -116,31 +113,3 @@ def without_echo(text: str, ended: bool) -> str:
         if same and (repeated >= period or (not ended and repeated >= 3)):
             return " ".join(text.split()[:period])
     return text
-
-
-def plain_words(text: str) -> str:
-    """Lower case, no punctuation, numbers below ten thousand as words: how commands are written in label files."""
-    text = re.sub(r"(?<=\d),(?=\d{3})", "", text.lower())
-    text = re.sub(r"\d+", lambda match: f" {spoken_number(match.group())} ", text)
-    text = text.replace("\u2019", "'").replace("%", " percent ").replace("&", " and ")
-    return " ".join(re.sub(r"[^\w' ]+", " ", text).split())
-
-
-def spoken_number(digits: str) -> str:
-    """A number as it is spoken; from ten thousand on, or with a leading zero, digit by digit."""
-    number = int(digits)
-    if number >= 10_000 or (digits.startswith("0") and len(digits) > 1):
-        return " ".join(_ONES[int(digit)] for digit in digits)
-    parts = []
-    for size, name in ((1000, "thousand"), (100, "hundred")):
-        if number >= size:
-            parts += [_ONES[number // size], name]
-            number %= size
-    if number >= 20:
-        parts.append(_TENS[number // 10])
-        number %= 10
-        if number:
-            parts.append(_ONES[number])
-    elif number or not parts:
-        parts.append(_ONES[number])
-    return " ".join(parts)

@@ -5,6 +5,7 @@ The language model reads the words that Whisper's decoder wrote, through its own
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,8 +17,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from lalm.connectors._whisper_decoder import WhisperDecoder, plain_words
-from lalm.languages import WhisperLanguage, base
+from lalm.connectors._plain import ROW, RowLanguage, expected, plain_words, told
+from lalm.connectors._whisper_decoder import WhisperDecoder
+from lalm.languages import base, heard_by_whisper
 from lalm.plugins import PluginConfig
 
 HEARS_WORDS = True
@@ -26,11 +28,17 @@ HEARS_WORDS = True
 class Config(PluginConfig):
     """Options of the cascade."""
 
-    language: WhisperLanguage = Field("en", description="language that Whisper is told to expect (ISO 639-1)")
+    language: RowLanguage = Field(
+        "en", description="language that Whisper is told to expect (ISO 639-1), or `row`: that of each row"
+    )
 
 
 def unheard(language: str, cfg: Config) -> str | None:
     """What it means that a language is not the one that Whisper's decoder is told to expect; None if it is."""
+    if cfg.language == ROW:
+        return (
+            None if heard_by_whisper(language) else "Whisper's decoder takes it for the nearest language that it knows"
+        )
     if base(cfg.language) == base(language):
         return None
     return (
@@ -55,7 +63,16 @@ class CascadeConnector(nn.Module):
 
     def bind_speech(self, whisper: nn.Module, tokenizer: Any) -> None:
         """The whole of Whisper, for its decoder."""
-        self._decoder = WhisperDecoder(whisper, tokenizer, self.cfg.language)
+        self._decoder = WhisperDecoder(whisper, tokenizer, told(self.cfg.language))
+
+    def in_language(self, language: str) -> CascadeConnector:
+        """What rows of a language are heard with: this connector, or, where the option is `row`, one told that language."""
+        if self.cfg.language != ROW:
+            return self
+        view = copy.copy(self)
+        view.cfg = self.cfg.model_copy(update={"language": expected(self.cfg.language, language)})
+        view._decoder = None if self._decoder is None else self._decoder.in_language(told(view.cfg.language))
+        return view
 
     def save_speech(self, folder: Path) -> None:
         """Write what `bind_speech` was given, for a folder that holds the whole model."""
@@ -66,7 +83,7 @@ class CascadeConnector(nn.Module):
         """Token ids of each item's transcript."""
         assert self._decoder is not None, "bind_speech comes before prepare"
         texts = self._decoder.transcribe(frames, frame_mask)
-        return [{"ids": np.array(self._ids(plain_words(text)), dtype=np.int64)} for text in texts]
+        return [{"ids": np.array(self._ids(plain_words(text, self.cfg.language)), dtype=np.int64)} for text in texts]
 
     def num_vectors(self, item: Mapping[str, np.ndarray]) -> int:
         """One vector a token."""
@@ -85,7 +102,7 @@ class CascadeConnector(nn.Module):
 
     def as_heard(self, text: str, rng: Random) -> str:
         """Lower case, no punctuation, numbers as words, as the transcripts are."""
-        return plain_words(text)
+        return plain_words(text, self.cfg.language)
 
     def fingerprint(self) -> str:
         """Of the settings; the decoder's weights come with the encoder's."""

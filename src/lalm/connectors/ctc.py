@@ -8,14 +8,15 @@ Weights: `weights/CARD.md`.
 
 from __future__ import annotations
 
+import copy
 import difflib
+import functools
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -23,23 +24,29 @@ from pydantic import Field
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from lalm.connectors import _phones, _phones_multilingual
 from lalm.connectors._ctc_head import TAP, CtcHead, file_hash, read_head
 from lalm.connectors._ctc_training import CtcAlignment, Frames
 from lalm.connectors._lexicon_search import Lexicon, SearchConfig, search
-from lalm.connectors._phones import VOCABULARY
-from lalm.connectors._whisper_decoder import plain_words
+from lalm.connectors._plain import ROW, RowLanguage, expected, plain_words
 from lalm.connectors._words import misheard
 from lalm.errors import ModelError
+from lalm.languages import name
 from lalm.models import smol
+from lalm.models.fetch import lalm_home
 from lalm.models.whisper import whisper_config
 from lalm.plugins import PluginConfig
 from lalm.rundir import atomic
 
 WEIGHTS = Path(__file__).parent / "weights" / "ctc-smol.safetensors"
 LEXICON = Path(__file__).parent / "weights" / "lexicon-en.json.gz"
+# not part of the wheel: in a checkout, or copied into LALM_HOME
+MULTILINGUAL = Path(__file__).parents[3] / "weights" / "gemma"
 NUM_ALTERNATIVES = 4
 HEARS_WORDS = True
 TAPS = (TAP,)
+VOCABULARIES = {"english": _phones.VOCABULARY, "multilingual": _phones_multilingual.VOCABULARY}
+RECIPES = {"english": "recipes/align_smol.yaml", "multilingual": "recipes/align_gemma.yaml"}
 
 
 class Config(PluginConfig):
@@ -51,6 +58,13 @@ class Config(PluginConfig):
     lexicon: Path | None = Field(
         None, description="word list with pronunciations and bigrams (none: English, as shipped)"
     )
+    phones: Literal["english", "multilingual"] = Field(
+        "english",
+        description="what the head writes: 39 phones of English, or 56 of English, French, Spanish and Italian",
+    )
+    language: RowLanguage = Field(
+        "en", description="language of the words (ISO 639-1), or `row`: that of each row; for multilingual phones"
+    )
     beam: int = Field(SearchConfig.beam, ge=1, description="prefixes kept in the search")
     lm_weight: float = Field(SearchConfig.lm_weight, ge=0, description="weight of word log-probabilities in the search")
     word_bonus: float = Field(SearchConfig.word_bonus, description="score added per word, in nats")
@@ -60,9 +74,39 @@ class Config(PluginConfig):
 
 def unheard(language: str, cfg: Config) -> str | None:
     """What it means that a language is not that of head and word list; None if it is, or if they are one's own."""
+    if cfg.phones == "multilingual":
+        if (language if cfg.language == ROW else cfg.language) == language in _phones_multilingual.LANGUAGES:
+            return None
+        return f"the CTC head writes words of {name(word_language(expected(cfg.language, language)))} that sound like what was said"
     if language == "en" or cfg.weights is not None or cfg.lexicon is not None:
         return None
     return "the CTC head was trained on English alone and writes English words that sound like what was said"
+
+
+def word_language(language: str) -> str:
+    """The language whose words are written of recordings in a language: English, where there is no word list."""
+    return language if language in _phones_multilingual.LANGUAGES else "en"
+
+
+def multilingual_folder() -> Path:
+    """Where head and word lists for several languages are."""
+    kept = lalm_home() / "connectors" / "gemma"
+    return kept if kept.is_dir() and not MULTILINGUAL.is_dir() else MULTILINGUAL
+
+
+def _files(cfg: Config) -> tuple[Path, Path]:
+    """Weights and word list: those that are named, or those that come along."""
+    if cfg.phones == "english":
+        return cfg.weights or WEIGHTS, cfg.lexicon or LEXICON
+    language = word_language(cfg.language)
+    shipped = LEXICON if language == "en" else multilingual_folder() / f"lexicon-{language}.json.gz"
+    return cfg.weights or multilingual_folder() / "ctc-multilingual.safetensors", cfg.lexicon or shipped
+
+
+@functools.lru_cache(maxsize=4)
+def _lexicon(path: Path, written_ns: int) -> Lexicon:
+    """A word list, and the tree of its pronunciations once it is searched; kept, as both take a second."""
+    return Lexicon.read(path)
 
 
 class CtcConnector(nn.Module):
@@ -78,18 +122,29 @@ class CtcConnector(nn.Module):
                 f"The ctc connector reads Whisper base's frames of width {config.d_model}, not {audio_width}."
             )
         self.cfg = cfg
-        self._weights, self._lexicon_file = cfg.weights or WEIGHTS, cfg.lexicon or LEXICON
-        self.head = read_head(self._weights, config)
+        self._weights, self._lexicon_file = _files(cfg)
+        self.head = read_head(self._weights, config, VOCABULARIES[cfg.phones], RECIPES[cfg.phones])
         if not self._lexicon_file.is_file():
             raise ModelError(f"backbone.connector.lexicon: {self._lexicon_file}: there is no such file.")
         self.search = SearchConfig(beam=cfg.beam, lm_weight=cfg.lm_weight, word_bonus=cfg.word_bonus)
         self._tokenizer: Any = None
         self._embed: list[nn.Module] = []  # in a list: the language model's weights are not this module's
 
-    @cached_property
+    @property
     def lexicon(self) -> Lexicon:
         """The word list; read when the first recording or sentence needs it, since that takes a second."""
-        return Lexicon.read(self._lexicon_file)
+        return _lexicon(self._lexicon_file, self._lexicon_file.stat().st_mtime_ns)
+
+    def in_language(self, language: str) -> CtcConnector:
+        """What rows of a language are heard with: this connector, or, where the option is `row`, one with its word list."""
+        if self.cfg.language != ROW:
+            return self
+        view = copy.copy(self)
+        view.cfg = self.cfg.model_copy(update={"language": expected(self.cfg.language, language)})
+        _, view._lexicon_file = _files(view.cfg)
+        if not view._lexicon_file.is_file():
+            raise ModelError(f"{view._lexicon_file}: the word list of {name(language)} is missing.")
+        return view
 
     def bind(self, tokenizer: Any, embed_tokens: nn.Module) -> None:
         """The language model's tokenizer and embeddings."""
@@ -99,10 +154,11 @@ class CtcConnector(nn.Module):
         """The best texts of each item with their scores, best first."""
         log_probs = self.head(frames, frame_mask).cpu().numpy()
         lengths = frame_mask.sum(dim=1).tolist()
-        return [
-            search(item[:length], VOCABULARY, self.lexicon, self.search)
+        found = [
+            search(item[:length], self.head.vocabulary, self.lexicon, self.search)
             for item, length in zip(log_probs, lengths, strict=True)
         ]
+        return [[(text.replace("' ", "'"), score) for text, score in texts] for texts in found]
 
     def prepare(self, frames: Tensor, frame_mask: Tensor) -> list[dict[str, np.ndarray]]:
         """Per item: token ids [tokens, alternatives] and their weights [tokens, alternatives], the best text's first."""
@@ -170,11 +226,13 @@ class CtcConnector(nn.Module):
 
     def as_heard(self, text: str, rng: Random) -> str:
         """Lower case, no punctuation, numbers as words; with `text_noise`, some words misheard."""
-        return misheard(plain_words(text), self.cfg.text_noise, self.lexicon.unigrams, rng)
+        return misheard(plain_words(text, self.cfg.language), self.cfg.text_noise, self.lexicon.unigrams, rng)
 
     def fingerprint(self) -> str:
         """Of weights, word list and search; `soft` and `text_noise` change nothing that is prepared."""
-        parts = (file_hash(self._weights), file_hash(self._lexicon_file), repr(self.search))
+        parts = [file_hash(self._weights), file_hash(self._lexicon_file), repr(self.search)]
+        if self.cfg.phones != "english":
+            parts.append(self.cfg.language)
         return hashlib.sha256("ctc 2".join(parts).encode()).hexdigest()[:12]
 
 
@@ -183,22 +241,34 @@ def build(audio_width: int, text_width: int, cfg: Config) -> CtcConnector:
     return CtcConnector(audio_width, cfg)
 
 
-def frequent_words(cfg: Config) -> list[str]:
-    """The words of the word list, the most frequent first: what an alignment draws words from."""
-    unigrams = Lexicon.read(cfg.lexicon or LEXICON).unigrams
+def frequent_words(cfg: Config, language: str) -> list[str]:
+    """The words of a language's word list, the most frequent first: what an alignment draws words from."""
+    unigrams = _word_list(cfg, language).unigrams
     return sorted(unigrams, key=lambda word: (-unigrams[word], word))
 
 
-def labels(cfg: Config, texts: Sequence[str]) -> list[str | None]:
-    """What the head is to write for each text: its phones; None where a word is not in the word list."""
-    lexicon = Lexicon.read(cfg.lexicon or LEXICON)
-    return [lexicon.phones(text) for text in texts]
+def labels(cfg: Config, texts: Sequence[str], language: str) -> list[str | None]:
+    """What the head is to write for each text of a language: its phones; None where that is not known.
+
+    English phones are those of the word list; of several languages, those that espeak-ng speaks the sentence with.
+    """
+    if cfg.phones == "english":
+        lexicon = _word_list(cfg, language)
+        return [lexicon.phones(text) for text in texts]
+    return [sounds or None for sounds in _phones_multilingual.sentences(texts, language)]
+
+
+def _word_list(cfg: Config, language: str) -> Lexicon:
+    path = _files(cfg.model_copy(update={"language": language}))[1]
+    if not path.is_file():
+        raise ModelError(f"{path}: the word list of {name(language)} is missing.")
+    return _lexicon(path, path.stat().st_mtime_ns)
 
 
 def alignment(cfg: Config, frames: Frames, lengths: Mapping[str, int]) -> CtcAlignment:
     """The head as `lalm align` trains it, begun as a copy of Whisper's last encoder layer."""
     layer = smol.load_speech(smol.smol_folder()).model.encoder.layers[TAP]
-    head = CtcHead(whisper_config())
+    head = CtcHead(whisper_config(), vocabulary=VOCABULARIES[cfg.phones])
     head.layer.load_state_dict(layer.state_dict())
     return CtcAlignment(head, frames, lengths)
 

@@ -7,6 +7,7 @@ add.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,9 +20,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from lalm.connectors import cascade, ctc
-from lalm.connectors._whisper_decoder import WhisperDecoder, plain_words
+from lalm.connectors._plain import ROW, RowLanguage, expected, plain_words, told
+from lalm.connectors._whisper_decoder import WhisperDecoder
 from lalm.connectors._words import misheard
-from lalm.languages import WhisperLanguage
 from lalm.models.whisper import whisper_config
 
 _BETWEEN = "\n"
@@ -33,7 +34,9 @@ HEARS_WORDS = True
 class Config(ctc.Config):
     """Options of the hybrid: those of `ctc`, and of the transcript."""
 
-    language: WhisperLanguage = Field("en", description="language that Whisper is told to expect (ISO 639-1)")
+    language: RowLanguage = Field(
+        "en", description="language that both hearings are told to expect (ISO 639-1), or `row`: that of each row"
+    )
     zero_audio: bool = Field(False, description="zero the vectors of the CTC part, to measure what they add")
     text_noise: float = Field(
         0.15, ge=0, lt=1, description="share of words misheard on purpose in a text row's second line"
@@ -67,7 +70,17 @@ class HybridConnector(nn.Module):
 
     def bind_speech(self, whisper: nn.Module, tokenizer: Any) -> None:
         """The whole of Whisper, for its decoder."""
-        self._decoder = WhisperDecoder(whisper, tokenizer, self.cfg.language)
+        self._decoder = WhisperDecoder(whisper, tokenizer, told(self.cfg.language))
+
+    def in_language(self, language: str) -> HybridConnector:
+        """What rows of a language are heard with: this connector, or, where the option is `row`, one told that language."""
+        if self.cfg.language != ROW:
+            return self
+        view = copy.copy(self)
+        view._modules = {**self._modules, "ctc": self.ctc.in_language(language)}
+        view.cfg = self.cfg.model_copy(update={"language": expected(self.cfg.language, language)})
+        view._decoder = None if self._decoder is None else self._decoder.in_language(told(view.cfg.language))
+        return view
 
     def save_speech(self, folder: Path) -> None:
         """Write what `bind_speech` was given, for a folder that holds the whole model."""
@@ -80,7 +93,7 @@ class HybridConnector(nn.Module):
         heard = self.ctc.prepare(frames[..., : self.width], frame_mask)
         texts = self._decoder.transcribe(frames[..., self.width :], frame_mask)
         return [
-            {"words": np.array(self._ids(plain_words(text) + _BETWEEN), dtype=np.int64), **item}
+            {"words": np.array(self._ids(plain_words(text, self.cfg.language) + _BETWEEN), dtype=np.int64), **item}
             for text, item in zip(texts, heard, strict=True)
         ]
 
@@ -110,7 +123,7 @@ class HybridConnector(nn.Module):
 
     def as_heard(self, text: str, rng: Random) -> str:
         """The sentence in plain words, twice; the second time some words are misheard."""
-        plain = plain_words(text)
+        plain = plain_words(text, self.cfg.language)
         return plain + _BETWEEN + misheard(plain, self.cfg.text_noise, self.ctc.lexicon.unigrams, rng)
 
     def fingerprint(self) -> str:

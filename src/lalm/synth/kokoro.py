@@ -1,5 +1,7 @@
 """Kokoro 82M through onnxruntime: natural speech from espeak-ng's phonemes, in 33 voices and mixtures of them.
 
+English, and French, Spanish and Italian, which the model was trained to speak too, here in voices made for other languages.
+
 Weights and voices Apache-2.0 (hexgrad/Kokoro-82M), pinned in models/artifacts.toml. The 28 voices made for English come
 by npm, on first use of one of them; the five made for Japanese, which speak English sounds all the same, come with the
 model. A mixture `a+b` is the mean of two style vectors, `a+b:0.25` a quarter of a.
@@ -9,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from itertools import combinations
 from typing import Any
 
@@ -21,7 +24,7 @@ from lalm.plugins import PluginConfig
 LICENCE = "Apache-2.0"
 SAMPLE_RATE_HZ = 24_000
 MAX_PHONEMES = 500
-ACCENTS = {"en": "en-us"}
+ACCENTS = {"en": "en-us", "fr": "fr", "es": "es", "it": "it"}
 JAPANESE = ("jf_alpha", "jf_gongitsune", "jf_nezumi", "jf_tebukuro", "jm_kumo")
 ENGLISH = (
     "af_alloy", "af_aoede", "af_bella", "af_heart", "af_jessica", "af_kore", "af_nicole", "af_nova", "af_river",
@@ -35,6 +38,19 @@ _SPELLINGS = (
     ("aʊ", "W"), ("əl", "ᵊl"), ("ɚ", "əɹ"), ("ɐ", "ə"), ("r", "ɹ"), ("x", "k"), ("ɾ", "T"), ("ʔ", "t"), ("e", "A"),
     ("ː", ""),
 )  # fmt: skip
+# what its makers change of espeak-ng's other languages (their G2P, `misaki`)
+_SPELLINGS_OF_OTHERS = (
+    ("dʒ", "ʤ"),
+    ("tʃ", "ʧ"),
+    ("ts", "ʦ"),
+    ("dz", "ʣ"),
+    ("aɪ", "I"),
+    ("eɪ", "A"),
+    ("aʊ", "W"),
+    ("ɔɪ", "Y"),
+    ("-", ""),
+)
+_CHANGES = re.compile(r"\([a-z]{2}\)")  # espeak-ng marks words of another language
 
 
 class Config(PluginConfig):
@@ -62,9 +78,9 @@ def speak(text: str, voice: str, language: str, cfg: Config) -> tuple[np.ndarray
     """Mono float32 waveform [num_samples] and its rate in Hz (24,000). Raises MissingExtraError, ModelError."""
     session, vocabulary = _loaded()
     # b: made from British speakers, whose vowels espeak-ng's en-gb has
-    accent = "en-gb" if voice.startswith("b") else ACCENTS[language]
-    spoken = phonemes(text, accent, "the synthesis engine kokoro")
-    for old, new in _SPELLINGS:
+    accent = "en-gb" if voice.startswith("b") and language == "en" else ACCENTS[language]
+    spoken = _CHANGES.sub("", phonemes(text, accent, "the synthesis engine kokoro"))
+    for old, new in _SPELLINGS if language == "en" else _SPELLINGS_OF_OTHERS:
         spoken = spoken.replace(old, new)
     ids = [vocabulary[letter] for letter in spoken if letter in vocabulary][:MAX_PHONEMES]
     style = _style(voice)[min(len(ids), MAX_PHONEMES) - 1]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +43,12 @@ def align(recipe_file: Path, out: Path, resume: bool = False) -> Path:
             f"connector: {recipe.connector.name} is not trained by lalm align. Allowed: {', '.join(able)}."
         )
     options = plugins.configure(module, recipe.connector.options, "connector")
-    clips = plan_clips(recipe, module.frequent_words(options))
+    clips = plan_clips(recipe, functools.cache(functools.partial(module.frequent_words, options)))
     run = _open(recipe, out, resume)
     speak_clips(clips, out)
     store = FrameStore(encode_clips(clips, out, recipe.augment, module.TAPS))
     model = module.alignment(options, store.get, store.lengths)
-    answers = dict(zip(clips, module.labels(options, [clip.text for clip in clips]), strict=True))
+    answers = _answers(clips, functools.partial(module.labels, options))
     examples = {dev: _examples(answers, dev) for dev in (False, True)}
     trainable = full.attach(model, ["connector"], full.Config())
     result = fit(
@@ -59,7 +60,7 @@ def align(recipe_file: Path, out: Path, resume: bool = False) -> Path:
         run,
         identity=config_hash(recipe.model_dump(mode="json", exclude={"train": set(MEMORY_OPTIONS)})),
         resume=resume,
-        evaluate=(lambda: {"label_error_rate": label_error_rate(model, examples[True])}) if examples[True] else None,
+        evaluate=(lambda: _measured(model, examples[True])) if examples[True] else None,
         higher_is_better=False,
     )
     module.save_alignment(model, out / WEIGHTS)
@@ -95,6 +96,27 @@ def label_error_rate(model: Any, examples: Sequence[Example]) -> float:
     return edits / max(1, num_labels)
 
 
+def _answers(
+    clips: Sequence[Clip], labels: Callable[[Sequence[str], str], Sequence[str | None]]
+) -> dict[Clip, str | None]:
+    """What the connector is to write for each clip."""
+    found: dict[Clip, str | None] = {}
+    for language in sorted({clip.language for clip in clips}):
+        spoken = [clip for clip in clips if clip.language == language]
+        found |= zip(spoken, labels([clip.text for clip in spoken], language), strict=True)
+    return {clip: found[clip] for clip in clips}
+
+
+def _measured(model: Any, examples: Sequence[Example]) -> dict[str, float]:
+    """The label error rate of held-out clips, and of each language where there are several."""
+    languages = sorted({example.language for example in examples})
+    rates = {
+        f"label_error_rate_{language}": label_error_rate(model, [one for one in examples if one.language == language])
+        for language in (languages if len(languages) > 1 else ())
+    }
+    return {"label_error_rate": label_error_rate(model, examples), **rates}
+
+
 def _examples(answers: Mapping[Clip, str | None], dev: bool) -> list[Example]:
     return [
         Example(id=name, instruction="", answer=answer, audio=Path(name), task="align", language=clip.language)
@@ -124,7 +146,8 @@ def _report(
     engines: dict[str, dict[str, Any]] = {}
     for clip in clips:
         row = engines.setdefault(
-            f"{clip.engine}{' (held out)' if clip.dev else ''}", {"clips": 0, "copies": 0, "voices": set()}
+            f"{clip.engine} {clip.language}{' (held out)' if clip.dev else ''}",
+            {"clips": 0, "copies": 0, "voices": set()},
         )
         row["clips"] += 1
         row["copies"] += clip.copies
@@ -137,7 +160,7 @@ def _report(
         },
         "clips_without_labels": unlabelled,
         "steps": steps,
-        "held_out_label_error_rate": label_error_rate(model, dev) if dev else None,
+        **({f"held_out_{name}": value for name, value in _measured(model, dev).items()} if dev else {}),
         "num_parameters": sum(p.numel() for p in model.module.parameters()),
         "torch": torch.__version__,
     }

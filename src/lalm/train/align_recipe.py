@@ -11,10 +11,20 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from lalm import plugins
 from lalm.config import PluginChoice, TrainSection, read_yaml
-from lalm.connectors._whisper_decoder import plain_words, spoken_number
+from lalm.connectors._numbers import spoken_number
+from lalm.connectors._plain import plain_words
 from lalm.data.augment import Augment
 from lalm.errors import ConfigError, DataError
+from lalm.languages import Language
 from lalm.train.lean import MEMORY_OPTIONS
+
+SHORT_WORDS = {  # of one or two letters, that are words: the lists hold abbreviations too
+    "en": ("a", "i", "of", "to", "in", "on", "at"),
+    "fr": ("à", "de", "la", "le", "et", "en", "un", "du", "au", "il", "je", "tu", "on", "ne", "ce", "se", "me", "ma", "sa", "si",
+           "ou", "où", "y", "a"),
+    "es": ("a", "de", "la", "el", "en", "un", "lo", "no", "se", "me", "te", "mi", "tu", "su", "si", "sí", "ya", "yo", "y", "o"),
+    "it": ("a", "di", "da", "in", "la", "il", "lo", "le", "un", "è", "e", "o", "al", "mi", "ti", "si", "ci", "ne", "no", "sì"),
+}  # fmt: skip
 
 
 class _Section(BaseModel):
@@ -38,6 +48,7 @@ class SpeechSource(_Section):
     engine: str = Field(description="synth plug-in")
     texts: dict[str, PositiveInt] = Field(description="text source -> number of sentences")
     voices: tuple[str, ...] | None = Field(None, description="voices in turn (none: all that the engine has)")
+    language: Language | None = Field(None, description="language that is spoken (ISO 639-1; none: the recipe's)")
     dev: bool = Field(False, description="held out: for measuring, not for training")
     speed: tuple[float, float] = Field((0.85, 1.15), description="speaking rate, drawn evenly")
     copies: PositiveInt = Field(1, description="changed copies of each clip")
@@ -48,7 +59,7 @@ class AlignRecipe(_Section):
 
     title: str
     connector: PluginChoice = Field(description="connector that is trained")
-    language: str = Field("en", description="language of the texts (ISO 639-1)")
+    language: Language = Field("en", description="language of the texts, where a speech source names none (ISO 639-1)")
     texts: dict[str, TextSource]
     speech: tuple[SpeechSource, ...]
     augment: Augment = Field(default_factory=lambda: Augment.model_validate({}))
@@ -78,7 +89,7 @@ def load_align_recipe(path: Path) -> AlignRecipe:
     return recipe.model_copy(update={"texts": texts})
 
 
-def sentences(source: TextSource, number: int, words: list[str], seed: str) -> list[str]:
+def sentences(source: TextSource, number: int, words: list[str], seed: str, language: str = "en") -> list[str]:
     """`number` different sentences in plain words (letters and apostrophes), seeded; `words` the most frequent first.
 
     Raises DataError if a file has too few.
@@ -86,13 +97,17 @@ def sentences(source: TextSource, number: int, words: list[str], seed: str) -> l
     rng = Random(seed)
     if source.kind == "lines":
         assert source.file is not None
-        lines = dict.fromkeys(plain_words(line) for line in source.file.read_text(encoding="utf-8").splitlines())
+        lines = dict.fromkeys(
+            plain_words(line, language) for line in source.file.read_text(encoding="utf-8").splitlines()
+        )
         usable = [line for line in lines if _speakable(line) and len(line.split()) <= source.max_words]
         if len(usable) < number:
             raise DataError(f"{source.file}: {number} sentences are asked for, {len(usable)} can be spoken.")
         return rng.sample(usable, number)
     pool = [
-        word for word in words[: source.vocabulary] if len(word) > 2 or word in ("a", "i", "of", "to", "in", "on", "at")
+        word
+        for word in words[: source.vocabulary]
+        if word[-1] != "'" and (len(word) > 2 or word in SHORT_WORDS.get(language, ()))
     ]
     found: dict[str, None] = {}
     while len(found) < number:
@@ -103,14 +118,15 @@ def sentences(source: TextSource, number: int, words: list[str], seed: str) -> l
             while "{word}" in text:
                 text = text.replace("{word}", _word(pool, rng), 1)
             while "{number}" in text:
-                text = text.replace("{number}", spoken_number(str(_number(rng))), 1)
+                text = text.replace("{number}", spoken_number(str(_number(rng)), language), 1)
+        text = plain_words(text, language)
         if _speakable(text):
             found[text] = None
     return list(found)
 
 
 def _speakable(text: str) -> bool:
-    return bool(text) and all(letter in "abcdefghijklmnopqrstuvwxyz' " for letter in text)
+    return bool(text) and all(letter.isalpha() or letter in "' " for letter in text)
 
 
 def _word(pool: list[str], rng: Random) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
@@ -54,28 +54,33 @@ class Clip:
         return [f"{self.id}.{number}" for number in range(self.copies)]
 
 
-def plan_clips(recipe: AlignRecipe, words: Sequence[str]) -> list[Clip]:
-    """Every clip of the recipe, mixed over engines by a seeded draw. Raises UserError for a voice that is not there."""
+def plan_clips(recipe: AlignRecipe, words: Callable[[str], Sequence[str]]) -> list[Clip]:
+    """Every clip of the recipe, mixed over engines by a seeded draw; `words` of a language are the most frequent first.
+
+    Raises UserError for a voice that is not there.
+    """
     clips = []
     for number, source in enumerate(recipe.speech):
         engine = plugins.load("synth", source.engine)
-        known = engine.voices(recipe.language, engine.Config())
+        language = source.language or recipe.language
+        known = engine.voices(language, engine.Config())
         voices = list(source.voices) if source.voices is not None else known
         missing = [voice for voice in voices if voice not in known]
         if missing or not voices:
-            wanted = f"no voice {missing[0]!r}" if missing else f"no voice for {recipe.language!r}"
+            wanted = f"no voice {missing[0]!r}" if missing else f"no voice for {language!r}"
             raise UserError(f"The engine {source.engine} has {wanted}.{nearest((missing or [''])[0], known)}")
         rng = Random(f"{recipe.train.seed}/{number}")
         turn = cycle(voices)
         for name, count in source.texts.items():
-            texts = sentences(recipe.texts[name], count, list(words), f"{recipe.train.seed}/{number}/{name}")
+            seed = f"{recipe.train.seed}/{number}/{name}"
+            texts = sentences(recipe.texts[name], count, list(words(language)), seed, language)
             for text in texts:
                 voice, speed = next(turn), round(rng.uniform(*source.speed), 3)
                 # the id covers what is heard: a recording of other words or another voice is never taken for it
-                made = f"{source.engine}/{voice}/{speed}/{recipe.language}/{text}"
+                made = f"{source.engine}/{voice}/{speed}/{language}/{text}"
                 name_of_clip = hashlib.sha256(made.encode()).hexdigest()[:12]
                 copies = 1 if source.dev else source.copies
-                clips.append(Clip(name_of_clip, text, source.engine, voice, speed, recipe.language, copies, source.dev))
+                clips.append(Clip(name_of_clip, text, source.engine, voice, speed, language, copies, source.dev))
     Random(recipe.train.seed).shuffle(clips)
     return clips
 
