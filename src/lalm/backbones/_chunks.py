@@ -6,7 +6,7 @@ somebody had cut by hand, and what was trained on short recordings meets nothing
 
 Whisper's authors decode long recordings window by window, with timestamps that the model predicts (arXiv 2212.04356, section
 4.5); a plain encoder has none, so the pause is looked for in the waveform. The chunks are about equally long, and each cut
-is at the quietest tenth of a second within two seconds of where equal chunks would end: people pause every few words.
+is at the quietest fifth of a second within three seconds of where equal chunks would end: people pause every few words.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ from lalm.backbones._listening import SAMPLE_RATE_HZ, Listening
 from lalm.data import audio
 from lalm.data.spec_augment import FeatureChanges, changes_of
 
-SLACK_S = 2.0
-QUIET_S = 0.1  # how long it is to be quiet around a cut
+SLACK_S = 3.0
+QUIET_S = 0.2  # how long it is to be quiet around a cut: a stop consonant is silent for less than that
 _STEP_S = 0.01  # between places that are looked at
+CUT = f"cut-{SLACK_S:g}-{QUIET_S:g}"  # names how it is done; another number where that changes
 
 
 def cut(samples: np.ndarray, longest: int) -> list[np.ndarray]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,18 +15,20 @@ import torch
 from torch import Tensor, nn
 
 from lalm.backbones import _language, _prompt
-from lalm.backbones._chunks import chunks_of, hear, joined, separate
+from lalm.backbones._chunks import CUT, chunks_of, hear, joined, separate
 from lalm.backbones._composed_module import ComposedModule
 from lalm.backbones._composed_rows import Batch, Recording, Row, content_key, given
 from lalm.backbones._decoding import advancing, decoder
 from lalm.backbones._encoder import AudioEncoder
 from lalm.backbones._grammar import Guide
-from lalm.backbones._row_cache import RowCache
+from lalm.backbones._listening import SAMPLE_RATE_HZ
+from lalm.backbones._row_cache import RowCache, too_many_vectors
 from lalm.backbones._search import Limits, search
 from lalm.backbones._waveform_encoder import WaveformEncoder
+from lalm.data import audio
 from lalm.data.cache import BATCH_SIZE, PreparedCache
 from lalm.data.grammar import Grammar
-from lalm.errors import DataError, ModelError, many
+from lalm.errors import DataError, ModelError
 from lalm.records import Example
 
 
@@ -99,7 +102,7 @@ class ComposedModel:
     def _make_row(self, example: Example) -> Row:
         before, after = self._template(example.instruction)
         answer = [*self._ids(example.answer), self._end_of_turn]
-        pieces = given(example, self._ids, self._said)
+        pieces = given(example, self._ids, functools.partial(self._said, language=example.language))
         connector = [self.identity.get(key) for key in ("connector", "connector_options")]
         row = Row(before, pieces, after, answer, content_key([before, *pieces, after, answer], connector))
         self._check_vectors(row)
@@ -110,20 +113,17 @@ class ComposedModel:
             )
         return row
 
-    def _said(self, text: str | None, recording: Path | None, seed: str) -> list[int] | Recording:
+    def _said(self, text: str | None, recording: Path | None, seed: str, language: str) -> list[int] | Recording:
         """What the model is given for words or for a recording; words in the connector's own tongue."""
         if recording is not None:
-            return Recording(recording, separate(self.prepared([recording])[0]))
-        return self._ids(self._as_heard(text or "", seed))
+            return Recording(recording, separate(self.prepared([recording], language)[0]))
+        return self._ids(self._as_heard(text or "", seed, language))
 
     def _check_vectors(self, row: Row) -> None:
         """Raises DataError for more vectors of recordings than `max_audio_vectors` allows."""
         number = sum(map(self._num_vectors, row.recordings))
         if self._max_audio_vectors is not None and number > self._max_audio_vectors:
-            raise DataError(
-                f"its {many(len(row.recordings), 'recording')} take {number} vectors, and backbone.max_audio_vectors allows "
-                f"{self._max_audio_vectors}. Shorten them, or allow more; nothing is cut."
-            )
+            raise DataError(too_many_vectors(len(row.recordings), number, self._max_audio_vectors))
 
     @property
     def _positions(self) -> int | None:
@@ -131,11 +131,16 @@ class ComposedModel:
 
     def as_given(self, example: Example) -> str:
         """The words of a text row as the language model is given them: in the connector's own tongue."""
-        return self._as_heard(example.text or "", example.id)
+        return self._as_heard(example.text or "", example.id, example.language)
 
-    def _as_heard(self, text: str, seed: str) -> str:
+    def _as_heard(self, text: str, seed: str, language: str) -> str:
         rng = Random(int(hashlib.sha256(seed.encode()).hexdigest()[:8], 16))
-        return str(self.module.connector.as_heard(text, rng))
+        return str(self._connector(language).as_heard(text, rng))
+
+    def _connector(self, language: str | None) -> Any:
+        """The connector as rows of a language are heard with it (None: no language is known)."""
+        in_language = getattr(self.module.connector, "in_language", None)
+        return self.module.connector if in_language is None or language is None else in_language(language)
 
     def _num_vectors(self, recording: Recording) -> int:
         return sum(self.module.connector.num_vectors(chunk) for chunk in recording.chunks)
@@ -172,22 +177,38 @@ class ComposedModel:
         """What the connector heard, in words, recordings one a line; None for text rows and for connectors without words."""
         if not hasattr(self.module.connector, "transcripts"):
             return [None] * len(examples)
-        return ["\n".join(map(self._heard_in, one.recordings)) if one.recordings else None for one in examples]
+        return [
+            "\n".join(self.transcript(path, one.language) for path in one.recordings) if one.recordings else None
+            for one in examples
+        ]
 
-    def _heard_in(self, recording: Path) -> str:
-        return " ".join(self.module.connector.transcripts(separate(self.prepared([recording])[0])))
+    def transcript(self, recording: Path, language: str | None = None) -> str:
+        """What a connector with words heard in a recording; where it hears twice, one hearing a line."""
+        texts = self.module.connector.transcripts(separate(self.prepared([recording], language)[0]))
+        return "\n".join(map(" ".join, zip(*(text.split("\n") for text in texts), strict=True)))
 
-    def prepared(self, paths: Sequence[Path]) -> list[Mapping[str, np.ndarray]]:
-        """What the connector makes of recordings, from the cache or computed and kept there."""
-        return self._cache.get(paths, self._prepare, self.hearing_fingerprint())
+    def prepared(self, paths: Sequence[Path], language: str | None = None) -> list[Mapping[str, np.ndarray]]:
+        """What the connector makes of recordings in a language, from the cache or computed and kept there."""
+        connector = self._connector(language)
+        prepare = functools.partial(self._prepare, connector=connector)
+        whole, long = self.hearing_fingerprint(connector), {path for path in paths if self._is_long(path)}
+        found: dict[Path, Mapping[str, np.ndarray]] = {}
+        for some, name in (([path for path in paths if path not in long], whole), (list(long), f"{whole}-{CUT}")):
+            found.update(zip(some, self._cache.get(some, prepare, name), strict=True))
+        return [found[path] for path in paths]
 
-    def hearing_fingerprint(self) -> str:
-        """Names encoder and connector weights and settings."""
+    def _is_long(self, path: Path) -> bool:
+        """Whether a recording is heard in chunks, so that what is made of it depends on how it is cut."""
+        encoder = self.module.audio_encoder
+        return encoder is not None and audio.info(path).duration_s * SAMPLE_RATE_HZ > encoder.listening.longest_samples
+
+    def hearing_fingerprint(self, connector: Any = None) -> str:
+        """Names encoder and connector weights and settings; of the connector itself, or of a language's."""
         encoder = self.module.audio_encoder.fingerprint() if self.module.audio_encoder is not None else "none"
-        return f"{encoder}-{self.module.connector.fingerprint()}"
+        return f"{encoder}-{(connector or self.module.connector).fingerprint()}"
 
     @torch.inference_mode()
-    def _prepare(self, paths: Sequence[Path]) -> list[Mapping[str, np.ndarray]]:
+    def _prepare(self, paths: Sequence[Path], connector: Any) -> list[Mapping[str, np.ndarray]]:
         if self.module.audio_encoder is None:
             raise ModelError("This model has no audio encoder, so it cannot hear. Choose a backbone with one.")
         with torch.autocast(self.module.device.type, enabled=False):  # what is kept is exact, whoever asked first
@@ -195,9 +216,7 @@ class ComposedModel:
             flat = [chunk for own in chunks for chunk in own]
             items: list[Mapping[str, np.ndarray]] = []
             for start in range(0, len(flat), BATCH_SIZE):
-                items += self.module.connector.prepare(
-                    *hear(self.module.audio_encoder, flat[start : start + BATCH_SIZE])
-                )
+                items += connector.prepare(*hear(self.module.audio_encoder, flat[start : start + BATCH_SIZE]))
         following = iter(items)
         return [joined([next(following) for _ in own]) for own in chunks]
 

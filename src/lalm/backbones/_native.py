@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,8 @@ from lalm.backbones._frames import alter
 from lalm.backbones._grammar import Guide
 from lalm.backbones._native_cache import HEARD, Heard
 from lalm.backbones._native_reading import Reading
-from lalm.backbones._native_rows import IGNORE, Batch, Prompts, Row, collate
-from lalm.backbones._row_cache import RowCache
+from lalm.backbones._native_rows import IGNORE, Batch, Clip, Prompts, Row, collate
+from lalm.backbones._row_cache import RowCache, too_many_vectors
 from lalm.backbones._search import Limits, search
 from lalm.data import audio
 from lalm.data.cache import PreparedCache
@@ -52,6 +53,7 @@ class NativeModel:
         *,
         identity: Mapping[str, Any],
         max_audio_s: float | None = None,
+        max_audio_vectors: int | None = None,
         cache: PreparedCache | None = None,
     ) -> None:
         self.family, self.module, self.processor = family, module.eval(), processor
@@ -59,7 +61,7 @@ class NativeModel:
         self.identity = dict(identity)
         self.peft: Any = None
         self.longest_audio_s = family.longest_s(processor)
-        self._max_audio_s = max_audio_s
+        self._max_audio_s, self._max_audio_vectors = max_audio_s, max_audio_vectors
         if max_audio_s is not None and self.longest_audio_s is not None and max_audio_s > self.longest_audio_s:
             raise ConfigError(
                 f"backbone.max_audio_s: {max_audio_s:g} s, and {family.name} takes at most {self.longest_audio_s:g} s."
@@ -99,22 +101,31 @@ class NativeModel:
         return self._rows(example)
 
     def _make_row(self, example: Example) -> Row:
-        if example.audio is None and example.text is None:
+        if example.audio is None and example.text is None and not example.turns:
             raise DataError("it has neither text nor audio.")
-        num_samples = 0 if example.audio is None else self._num_samples(example.audio)
-        prompt = self._prompts.prompt(example.instruction, None if example.audio is not None else example.text)
-        if example.audio is not None:
-            number = self.family.num_placeholders(self.processor.feature_extractor, num_samples)
-            if number < 1:
-                raise DataError(f"{example.audio}: {num_samples} samples at 16 kHz are too few to be heard.")
-            where = prompt.index(self._prompts.placeholder)
-            prompt[where : where + 1] = [self._prompts.placeholder] * number
-        row = Row(tuple(prompt), self._prompts.answer(example.answer), example.audio, num_samples)
+        clips = tuple(Clip(path, self._num_samples(path), example.id) for path in example.recordings)
+        marked = iter(self._prompts.of(example))
+        prompt: list[int] = []
+        for clip in clips:
+            prompt += itertools.takewhile(lambda token: token != self._prompts.placeholder, marked)
+            prompt += [self._prompts.placeholder] * self._num_vectors(clip)
+        prompt += marked
+        row = Row(tuple(prompt), self._prompts.answer(example.answer), clips)
+        number = row.prompt.count(self._prompts.placeholder)
+        if self._max_audio_vectors is not None and number > self._max_audio_vectors:
+            raise DataError(too_many_vectors(len(clips), number, self._max_audio_vectors))
         if row.length > self._positions:
             raise DataError(
                 f"it takes {row.length} positions and the language model has {self._positions}. Shorten it; nothing is cut."
             )
         return row
+
+    def _num_vectors(self, clip: Clip) -> int:
+        """Positions that a clip takes. Raises DataError if it is too short to take one."""
+        number = self.family.num_placeholders(self.processor.feature_extractor, clip.num_samples)
+        if number < 1:
+            raise DataError(f"{clip.path}: {clip.num_samples} samples at 16 kHz are too few to be heard.")
+        return number
 
     def _num_samples(self, path: Path) -> int:
         """How much of a recording is heard, in samples at 16 kHz. Raises DataError if it cannot be heard whole."""
@@ -135,47 +146,40 @@ class NativeModel:
         """Rows padded on the left, and the features of their recordings. Raises DataError that names a row."""
         rows = [self.row(example) for example in examples]
         ids, mask, labels = collate(rows, True, self._prompts.padding)
-        return Batch(ids, mask, labels, self._features(examples, rows), self._prompts.placeholder)
+        return Batch(ids, mask, labels, self._features(rows), self._prompts.placeholder)
 
-    def _clip(self, example: Example, row: Row) -> np.ndarray:
-        assert row.audio is not None
+    def _samples(self, clip: Clip) -> np.ndarray:
         try:
-            samples = audio.load(row.audio, SAMPLE_RATE_HZ)
+            samples = audio.load(clip.path, SAMPLE_RATE_HZ)
         except DataError as error:
-            raise DataError(f"Row '{example.id}': {error}") from None
-        if len(samples) < row.num_samples:
-            raise DataError(f"Row '{example.id}': {row.audio}: has fewer samples than its header says.")
-        return samples[: row.num_samples]
+            raise DataError(f"Row '{clip.row}': {error}") from None
+        if len(samples) < clip.num_samples:
+            raise DataError(f"Row '{clip.row}': {clip.path}: has fewer samples than its header says.")
+        return samples[: clip.num_samples]
 
-    def _features(self, examples: Sequence[Example], rows: Sequence[Row]) -> Mapping[str, Tensor]:
-        """What brings the recordings of the rows that have one: what was heard of them if that is kept, else their features."""
-        spoken = {
-            row.audio: (example, row) for example, row in zip(examples, rows, strict=True) if row.audio is not None
-        }
-        if not self._heard.is_kept or not spoken:
-            return self._mel(
-                [(example, row) for example, row in zip(examples, rows, strict=True) if row.audio is not None]
-            )
+    def _features(self, rows: Sequence[Row]) -> Mapping[str, Tensor]:
+        """What brings the recordings of the rows: what was heard of them if that is kept, else their features."""
+        clips = [clip for row in rows for clip in row.clips]
+        if not self._heard.is_kept or not clips:
+            return self._mel(clips)
+        of_path = {clip.path: clip for clip in clips}
 
         def hear(paths: Sequence[Path]) -> list[Tensor]:
-            some = [spoken[path] for path in paths]
-            extractor = self.processor.feature_extractor
-            lengths = [self.family.num_placeholders(extractor, row.num_samples) for _, row in some]
-            return list(self._hear(self._mel(some)).split(lengths))
+            some = [of_path[path] for path in paths]
+            return list(self._hear(self._mel(some)).split(list(map(self._num_vectors, some))))
 
-        return {HEARD: self._heard.vectors([row.audio for row in rows if row.audio is not None], hear)}
+        return {HEARD: self._heard.vectors([clip.path for clip in clips], hear)}
 
-    def _mel(self, spoken: Sequence[tuple[Example, Row]]) -> Mapping[str, Tensor]:
-        """Features of the recordings of rows; those of changed copies are altered as their files say."""
-        clips = [self._clip(example, row) for example, row in spoken]
+    def _mel(self, clips: Sequence[Clip]) -> Mapping[str, Tensor]:
+        """Features of clips; those of changed copies are altered as their files say."""
         if not clips:
             return {}
-        changes = [changes_of(row.audio) for _, row in spoken if row.audio is not None]
+        samples, changes = list(map(self._samples, clips)), [changes_of(clip.path) for clip in clips]
         fe = self.processor.feature_extractor
         with torch.autocast("cpu", enabled=False):  # the spectrum is computed in float32, whatever surrounds it
-            features = self.family.features(fe, clips)
+            features = self.family.features(fe, samples)
         if any(changes):
-            features = {**features, "input_features": alter(fe, features["input_features"], clips, changes)}
+            features = {**features, "input_features": alter(fe, features["input_features"], samples, changes)}
         return features
 
     def num_tokens(self, example: Example) -> int:
@@ -185,8 +189,8 @@ class NativeModel:
     def content(self, example: Example) -> str:
         """Hash of what the language model is given for a row: tokens, recording, answer."""
         row = self.row(example)
-        recording = (audio.content_hash(row.audio), row.num_samples) if row.audio is not None else None
-        return hashlib.sha256(repr((row.prompt, row.answer, recording)).encode()).hexdigest()[:16]
+        heard = [(audio.content_hash(clip.path), clip.num_samples) for clip in row.clips]
+        return hashlib.sha256(repr((row.prompt, row.answer, heard)).encode()).hexdigest()[:16]
 
     def audio_positions(self, examples: Sequence[Example]) -> tuple[int, int]:
         """Placeholders in the rows' prompts, and vectors that the encoder and the connector make of their recordings."""
@@ -241,7 +245,7 @@ class NativeModel:
         self._keep_frozen_parts_still()
         rows = [self.row(example) for example in examples]
         ids, mask, _ = collate(rows, False, self._prompts.padding)
-        embeddings = self._embed(ids.to(self.device), self._features(examples, rows))
+        embeddings = self._embed(ids.to(self.device), self._features(rows))
         limits = Limits(self._prompts.eos_ids, max_new_tokens, min_new_tokens)
         if grammar is not None:
             most = self._guide.most_tokens(grammar, self._positions - ids.shape[1])

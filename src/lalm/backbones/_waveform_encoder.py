@@ -41,7 +41,7 @@ class WaveformEncoder(nn.Module):
     def fingerprint(self) -> str:
         """Hash of the weights; computed once."""
         if self._fingerprint is None:
-            self._fingerprint = sampled_hash("waveform in chunks", self.encoder)
+            self._fingerprint = sampled_hash("waveform", self.encoder)
         return self._fingerprint
 
     def frames(self, paths: Sequence[Path]) -> tuple[Tensor, Tensor]:

@@ -23,8 +23,8 @@ def transcribe(files: Sequence[Path], connector: str | None = None) -> list[str]
     backbone = plugins.load("backbones", "smol")
     options: dict[str, Any] = {} if connector is None else {"connector": {"name": connector}}
     model = backbone.load(plugins.configure(backbone, options, "backbone"))
-    heard = model.module.connector.transcripts(model.prepared(list(files)))
-    return [" / ".join(text.split("\n")) for text in heard]
+    model.prepared(list(files))  # several at a time
+    return [" / ".join(model.transcript(file).split("\n")) for file in files]
 
 
 def _check_words(connector: str) -> None:
