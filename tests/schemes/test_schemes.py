@@ -11,7 +11,8 @@ from lalm import plugins
 from lalm.errors import ConfigError
 from lalm.records import Pools, Stage
 
-ALONE = [name for name in plugins.names("schemes") if name != "multitask"]  # that one takes the options of its base
+# schemes over others take the options of their base
+ALONE = [name for name in plugins.names("schemes") if not hasattr(plugins.load("schemes", name), "tasks")]
 POOLS = Pools(num_text=432, num_speech=22)
 NO_SPEECH = Pools(num_text=432, num_speech=0)
 
