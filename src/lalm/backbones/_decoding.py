@@ -38,7 +38,7 @@ class Decoder(Protocol):
 
 def decoder(module: Any, prefix: list[int], max_new_tokens: int) -> Decoder:
     """The decoder that fits the language model of a `ComposedModule`."""
-    if prefix and _stack.supports(module.llm):
+    if _stack.supports(module.llm) and (prefix or _stack.window(module.llm)):
         return SharedPrefixDecoder(module.llm, prefix, max_new_tokens)
     return PlainDecoder(module, prefix)
 
@@ -134,12 +134,15 @@ class SharedPrefixDecoder:
         self._seen, self._positions = mask, self._start + lengths
         causal = torch.ones(length, length, dtype=torch.bool, device=mask.device).tril()
         positions = torch.arange(self._start, self._start + length, device=mask.device)[None]
+        self._places, self._end = positions.expand(num_rows, -1), self._start + length
         states = self._layers(embeddings, causal & mask[:, None, None, :], positions)
         return self._llm.model.norm(states[torch.arange(num_rows), lengths - 1])
 
     def step(self, tokens: Tensor) -> Tensor:
         """See `Decoder`."""
         self._seen = torch.cat([self._seen, self._seen.new_ones(len(tokens), 1)], dim=1)
+        self._places = torch.cat([self._places, self._positions[:, None]], dim=1)
+        self._end += 1
         rows = self._llm.get_input_embeddings()(tokens[:, None])
         states = self._layers(rows, self._seen[:, None, None, :], self._positions[:, None])
         self._positions = self._positions + 1
@@ -149,21 +152,36 @@ class SharedPrefixDecoder:
         """See `Decoder`."""
         for cache in self._caches:
             cache.keep(rows)
-        self._seen, self._positions = self._seen[rows], self._positions[rows]
+        self._seen, self._positions, self._places = self._seen[rows], self._positions[rows], self._places[rows]
 
     def _layers(self, rows: Tensor, attention: Tensor, positions: Tensor) -> Tensor:
-        turn = self._llm.model.rotary_emb(rows, positions)
+        """The rows [B, L, D] at positions [B or 1, L], after all layers; attention [B, 1, L, S] to their own keys."""
+        turn = _stack.turns(self._llm, rows, positions)
+        views = {_stack.FULL: (attention, None), _stack.SLIDING: self._in_window(attention, positions)}
+        kinds = _stack.types(self._llm)
         with _shared_attention(self._llm.config):
-            for layer, before, cache in zip(self._llm.model.layers, self._prefix, self._caches, strict=True):
+            for layer, kind, before, cache in zip(
+                self._llm.model.layers, kinds, self._prefix, self._caches, strict=True
+            ):
+                own, of_prefix = views[kind]
                 rows = layer(
                     rows,
-                    attention_mask=attention,
+                    attention_mask=own,
                     position_ids=positions,
-                    position_embeddings=turn,
-                    prefix=before,
+                    position_embeddings=turn[kind],
+                    prefix=(*before, of_prefix),
                     **with_cache(layer, cache),
                 )
         return rows
+
+    def _in_window(self, attention: Tensor, positions: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What layers with a window see: of the rows' own keys [B, 1, L, S] and of the prefix [B, 1, L, P] (None: all)."""
+        reach = _stack.window(self._llm)
+        if reach is None or self._end <= reach:
+            return attention, None
+        places = torch.arange(self._start, device=positions.device)
+        near = _stack.near(positions, self._places, reach)
+        return attention & near[:, None], _stack.near(positions, places[None], reach)[:, None]
 
 
 def attend_with_prefix(
@@ -173,13 +191,13 @@ def attend_with_prefix(
     value: Tensor,
     attention_mask: Tensor,
     scaling: float,
-    prefix: tuple[Tensor, Tensor],
+    prefix: tuple[Tensor, Tensor, Tensor | None],
     **_: object,
 ) -> tuple[Tensor, None]:
     """Attention [B, L, heads, width] of queries [B, heads, L, width] to a prefix and to the rows' own keys.
 
     key, value [B, groups, S, width]; attention_mask [B, 1, L, S] (True = seen); prefix: keys and values
-    [1, groups, P, width], seen by all.
+    [1, groups, P, width], and what is seen of them [B or 1, 1, L, P] (None: all).
     """
     num_rows, num_heads, length, width = query.shape
     groups = key.shape[1]
@@ -189,6 +207,8 @@ def attend_with_prefix(
     own = own.masked_fill(~attention_mask[:, :, None], torch.finfo(own.dtype).min)
     flat = asked.transpose(0, 1).reshape(groups, num_rows * per_group * length, width)
     before = (flat @ prefix[0][0].transpose(-1, -2)).view(groups, num_rows, per_group, length, -1).transpose(0, 1)
+    if prefix[2] is not None:
+        before = before.masked_fill(~prefix[2][:, :, None], torch.finfo(before.dtype).min)
     weights = torch.cat([before, own], dim=-1).softmax(dim=-1, dtype=torch.float32).to(value.dtype)
     to_prefix, to_own = weights.split([before.shape[-1], own.shape[-1]], dim=-1)
     seen = to_prefix.transpose(0, 1).reshape(groups, num_rows * per_group * length, -1) @ prefix[1][0]
