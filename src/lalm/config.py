@@ -41,9 +41,7 @@ class Recipe(Section):
     train: TrainSection = Field(default_factory=lambda: TrainSection(), description="how the loop runs")
     evaluate: EvaluateSection = Field(default_factory=lambda: EvaluateSection(), description="how runs are judged")
     plugins: tuple[Path, ...] = Field((), description="folders with plug-ins of your own")
-    task_tags: bool = Field(
-        False, description="end every instruction with a line that names the task and the language"
-    )
+    task_tags: bool = Field(False, description="end every instruction with a line that names the task and the language")
 
     @model_validator(mode="before")
     @classmethod

@@ -56,8 +56,15 @@ def test_rows_of_frames_are_what_they_were():
 
 @pytest.mark.parametrize(
     ("raw", "asks"),
-    [("Which cat?", True), ('"Which cat?" ', True), ("哪只猫？", True), ("Tom. Or is it Kit?", True)]
-    + [("Tom?!", False), ("Which? Tom.", False), ("", False)],
+    [
+        ("Which cat?", True),
+        ('"Which cat?" ', True),
+        ("哪只猫？", True),
+        ("Tom. Or is it Kit?", True),
+        ("Tom?!", False),
+        ("Which? Tom.", False),
+        ("", False),
+    ],
 )
 def test_asking_back_ends_with_a_question_mark(raw, asks):
     assert asks_back(raw) is asks

@@ -249,7 +249,7 @@ class ComposedModel:
         if self.module.shares_beginnings:
             reading = decoder(self.module, batch.prefix, limits.max_new_tokens)
             first = self.module.logits(reading.start(embeddings, mask))
-            tokens = search(first, advancing(reading, self.module.logits), limits, num_beams)
+            tokens: Sequence[Sequence[int]] = search(first, advancing(reading, self.module.logits), limits, num_beams)
         else:
             tokens = self._by_transformers(embeddings, mask, limits, num_beams)
         return [self.tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in tokens]

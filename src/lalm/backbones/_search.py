@@ -95,7 +95,8 @@ def beam_search(logits: Tensor, advance: Advance, limits: Limits, num_beams: int
         is_last = step == limits.max_new_tokens - 1
         kept, chosen, new_scores, going = [], [], [], []
         for number, row in enumerate(alive):
-            before, run = row.running, []
+            before = row.running
+            run: list[tuple[float, int, int]] = []
             for rank, (score, parent, token) in enumerate(
                 zip(best[number].tolist(), parents[number].tolist(), tokens[number].tolist(), strict=True)
             ):
