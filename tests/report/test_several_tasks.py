@@ -61,6 +61,20 @@ def fields(table) -> dict[str, list[list[str]]]:
     return {group.title: [[entry.text for entry in row] for row in group.rows] for group in table.groups}
 
 
+def test_one_task_and_several_are_cells_with_plain_options_and_compared(study):
+    results = results_of(study)
+    one, several = (
+        next(cell for cell in results["cells"] if cell["scheme"] == name) for name in ("curriculum", "multitask")
+    )
+    assert several["options"]["base"] == "curriculum"
+    assert several["options"]["tasks"].split("+") == sorted(SEVERAL["tasks"]), "the study file has its keys sorted"
+    assert several["speech_passes"] == one["speech_passes"] == 3.0
+    assert [{pair["a"], pair["b"]} for pair in results["comparisons"]] == [
+        {"curriculum 10 %", "multitask 10 %"},
+        {"curriculum 100 %", "multitask 100 %"},
+    ]
+
+
 def test_the_end_of_a_stage_holds_each_tasks_last_loss_and_the_cosines():
     text, mixed = stages(log(-0.2))
     assert (text.name, mixed.name) == ("text", "mixed")

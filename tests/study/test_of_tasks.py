@@ -1,20 +1,14 @@
-"""Several tasks in a study: names of runs, shared beginnings, rows by task, and results of a tiny one."""
+"""Several tasks in a study: names of runs and curves, shared beginnings, rows by task."""
 
 from __future__ import annotations
 
-import pytest
 import yaml
 
 from lalm import plugins
-from lalm.config import parse_recipe
-from lalm.data.pools import load_pools
 from lalm.records import Example, Stage
-from lalm.rundir import read_json
 from lalm.study.curves import curves
 from lalm.study.of_tasks import flat, tasks_in_words, telling
 from lalm.study.plan import load_study, runs
-from lalm.study.run import run_study
-from lalm.train.setup import make_examples
 
 BOTH = {"name": "multitask", "base": "direct_mixing", "tasks": {"transcribe": 1.0, "intent_only": 1.0}}
 
@@ -105,28 +99,3 @@ def test_rows_are_counted_by_task_with_how_often_they_are_seen():
         "6 text; seen 9 times"
     )
     assert tasks_in_words({"text": pools["text"]}, stages) == []
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory, study_values):
-    """A study of one task and of two at one share; its folder."""
-    folder = tmp_path_factory.mktemp("several")
-    plugins.load("corpora", "barista").make_tiny(folder / "corpus", seed=0)
-    scheme = {"name": "multitask", "base": "direct_mixing", "tasks": {"intent_only": 0.5}}
-    values = {**study_values, "schemes": ["direct_mixing", scheme], "speech_shares": [1.0], "seeds": [0], "workers": 1}
-    (folder / "study.yaml").write_text(yaml.safe_dump(values))
-    return run_study(folder / "study.yaml", folder / "out")
-
-
-def test_one_task_and_several_are_compared_on_the_main_task(tiny):
-    results = read_json(tiny / "results.json")
-    single, several = results["cells"]
-    assert several["options"]["tasks"] == "intent_only"
-    assert several["speech_passes"] == single["speech_passes"] == 3.0
-    (pair,) = results["comparisons"]
-    assert {pair["a"], pair["b"]} == {"direct_mixing 100 %", "multitask 100 %"}
-    recipe = parse_recipe(yaml.safe_load((tiny / several["run"] / "recipe.yaml").read_text()), tiny)
-    examples = make_examples(recipe, load_pools(recipe.data))
-    steps = [read_json(tiny / cell["run"] / "run.json")["steps"] for cell in (single, several)]
-    assert steps[1] > steps[0]
-    assert len(examples["text:intent_only"]) == len(examples["text"])
