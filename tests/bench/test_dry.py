@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from lalm.bench.dry import dry_run
+from lalm.bench.dry import as_text, dry_run
 from lalm.bench.run import dry
 from lalm.bench.scenarios import SCENARIOS
 from lalm.errors import UserError
 
 
-def test_the_published_size_needs_what_its_shape_says(capsys):
-    dry(["qwen2_audio_7b"])
-    said = capsys.readouterr().out
+def test_the_published_size_needs_what_its_shape_says():
+    found = dry_run(SCENARIOS["qwen2_audio_7b"])
+    said = as_text(found)
     assert "8.40 billion weights" in said, "Qwen/Qwen2-Audio-7B-Instruct states 8,397,094,912"
     assert "lalm bench qwen2_audio_7b" in said
-    found = dry_run(SCENARIOS["qwen2_audio_7b"])
     assert found["weights"] == 8_397_094_912
     layer = 4 * 4096 * 4096 + 3 * 4096 * 11_008 + 3 * 4096 + 2 * 4096  # projections, biases of three, two norms
     assert found["flops_a_useful_token"] == 4.0 * 32 * layer

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 from lalm.bench import flops
-from lalm.bench.run import BF16_PEAK
 from lalm.bench.scenarios import Scenario
 from lalm.errors import UserError
 
@@ -47,7 +46,7 @@ def dry_run(scenario: Scenario) -> dict[str, Any]:
         "flops_a_useful_token": 4.0 * sizes.llm_weights,
         "flops_a_step": {"counted": counted, "bound": flops.training(sizes, load, False)},
         "seconds_a_step_at_peak": {
-            card: useful * 4.0 * sizes.llm_weights / peak for card, peak in BF16_PEAK.items() if in_bf16
+            card: useful * 4.0 * sizes.llm_weights / peak for card, peak in flops.BF16_PEAK.items() if in_bf16
         },
         "memory_gb": {
             "weights": weights / 1e9,

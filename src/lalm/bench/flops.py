@@ -11,6 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 WINDOW_FRAMES = 1500  # of an encoder that is given thirty seconds
+# dense bfloat16 operations a second, as the makers' data sheets say, by the name that torch has for the card
+BF16_PEAK = {
+    "NVIDIA H100 80GB HBM3": 989.4e12,
+    "NVIDIA H100 PCIe": 756.0e12,
+    "NVIDIA H200": 989.4e12,
+    "NVIDIA A100-SXM4-80GB": 312.0e12,
+    "NVIDIA A100 80GB PCIe": 312.0e12,
+}
 
 
 @dataclass(frozen=True)

@@ -15,19 +15,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from lalm.bench import flops
 from lalm.bench.scenarios import SCENARIOS, Scenario
 from lalm.errors import UserError, nearest
 from lalm.rundir import write_json
 
 SIDES = ("plain", "lalm")
-# dense bfloat16 operations a second, as the makers' data sheets say, by the name that torch has for the card
-BF16_PEAK = {
-    "NVIDIA H100 80GB HBM3": 989.4e12,
-    "NVIDIA H100 PCIe": 756.0e12,
-    "NVIDIA H200": 989.4e12,
-    "NVIDIA A100-SXM4-80GB": 312.0e12,
-    "NVIDIA A100 80GB PCIe": 312.0e12,
-}
 
 
 def bench(names: Sequence[str], out: Path, repetitions: int, bf16: bool, threads: int | None) -> list[dict[str, Any]]:
@@ -86,7 +79,7 @@ def _measure(scenario: Scenario, repetitions: int, bf16: bool, threads: int) -> 
         "repetitions": repetitions,
         "precision": "bfloat16" if bf16 else "float32",
         "ready_to_train_s": _spread([start["since_start_s"] for start in starts]),
-        "training": _training(runs["train"], scenario, BF16_PEAK.get(device) if bf16 else None),
+        "training": _training(runs["train"], scenario, flops.BF16_PEAK.get(device) if bf16 else None),
         "answering": _answering(runs["answer"], scenario),
         "equal": {
             "steps": len(losses),
@@ -128,9 +121,9 @@ def _training(
     useful = runs["lalm"][0]["useful_tokens"]
     flops_a_token = 4.0 * runs["lalm"][0]["llm_weights"]
     items = scenario.batch_size * scenario.num_steps
-    flops = runs["lalm"][0]["flops"]
-    plain = flops["hear_plain"] + flops["rest_plain"]
-    bounds = {"first_epoch": plain / (flops["hear"] + flops["rest"]), "later_epochs": plain / flops["rest"]}
+    counted = runs["lalm"][0]["flops"]
+    plain = counted["hear_plain"] + counted["rest_plain"]
+    bounds = {"first_epoch": plain / (counted["hear"] + counted["rest"]), "later_epochs": plain / counted["rest"]}
     found: dict[str, Any] = {"peak_mb": _peaks(runs)}
     for index, epoch in enumerate(("first_epoch", "later_epochs")):
         seconds = {side: _spread([run["epoch_s"][index] for run in runs[side]]) for side in SIDES}
@@ -151,12 +144,12 @@ def _training(
 
 
 def _answering(runs: Mapping[str, Sequence[Mapping[str, Any]]], scenario: Scenario) -> dict[str, Any]:
-    flops = runs["lalm"][0]["flops"]
-    plain = flops["hear_plain"] + flops["rest_plain"]
+    counted = runs["lalm"][0]["flops"]
+    plain = counted["hear_plain"] + counted["rest_plain"]
     found: dict[str, Any] = {"peak_mb": _peaks(runs)}
     for index, when in enumerate(("first_time", "heard_before")):
         seconds = {side: _spread([run["answer_s"][index] for run in runs[side]]) for side in SIDES}
-        bound = plain / (flops["rest"] + (flops["hear"] if index == 0 else 0.0))
+        bound = plain / (counted["rest"] + (counted["hear"] if index == 0 else 0.0))
         ratio = seconds["plain"]["median"] / seconds["lalm"]["median"]
         found[when] = {"seconds": seconds, "ratio": ratio, "bound": bound, "share_of_bound": ratio / bound}
     return found
