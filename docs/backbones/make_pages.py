@@ -9,7 +9,7 @@ from types import ModuleType
 from lalm import plugins
 
 FOLDER = Path(__file__).parent
-COMPOSED = ("composed", "smol")
+COMPOSED = ("composed", "smol", "gemma")
 
 MEMORY = """## Memory
 

@@ -70,7 +70,9 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
 
     add = command("transcribe", _transcribe, "print what the model hears")
     add.add_argument("files", type=Path, nargs="+", metavar="FILE")
+    add.add_argument("--backbone", default="smol", help="embedded model: smol (default), or gemma for many languages")
     add.add_argument("--connector", help="connector plug-in (none: the default one)")
+    add.add_argument("--language", help="language that is spoken, such as fr (none: English; gemma hears which)")
     add.add_argument("--json", action="store_true", help="print a JSON list of file and text")
 
     add = command("align", _align, "train a connector from audio-text pairs")
@@ -130,7 +132,7 @@ def _export(args: argparse.Namespace) -> None:
 def _transcribe(args: argparse.Namespace) -> None:
     from lalm.evaluate.transcribe import transcribe
 
-    texts = transcribe(args.files, args.connector)
+    texts = transcribe(args.files, args.connector, args.backbone, args.language)
     if args.json:
         rows = [{"file": str(file), "text": text} for file, text in zip(args.files, texts, strict=True)]
         print(json.dumps(rows, ensure_ascii=False, indent=1))

@@ -93,7 +93,11 @@ class Connector(Protocol):
 
 
 class ConnectorModule(Protocol):
-    """What a connector's `build` returns (an `nn.Module` with these methods)."""
+    """What a connector's `build` returns (an `nn.Module` with these methods).
+
+    One that hears languages differently holds `in_language(language)` as well: the connector, sharing its weights, whose
+    `prepare`, `as_heard` and `fingerprint` are those for rows of a language.
+    """
 
     def bind(self, tokenizer: Any, embed_tokens: nn.Module) -> None:
         """Give it the language model's tokenizer and input embeddings; once, after `build`."""
@@ -139,7 +143,7 @@ class Model(Protocol):
         """Group name (`audio_encoder`, `connector`, `llm.attention`, ...) -> names of its sub-modules within `module`."""
 
     def batch(self, examples: Sequence[Example]) -> Any:
-        """Collate examples of any modality into the model's own features.
+        """Collate examples of any modality, with as many recordings as their turns have, into the model's own features.
 
         The batch says itself in words: `decoded_prompts(tokenizer)` and `decoded_labels(tokenizer)`, one text a row.
         """

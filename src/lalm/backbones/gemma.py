@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from lalm.backbones import smol
 from lalm.backbones._embedded import load_embedded, unheard
@@ -21,14 +21,24 @@ if TYPE_CHECKING:
 
 __all__ = ["Config", "load", "make_tiny", "unheard"]
 
+# options of connectors that are others here than by themselves
+_SEVERAL = {"language": "row"}
+_PHONES = {"phones": "multilingual", **_SEVERAL}
+_DEFAULTS = {"cascade": _SEVERAL, "ctc": _PHONES, "hybrid": _PHONES}
+
 
 class Config(smol.Config):
     """Options of the embedded model for many languages."""
 
     connector: PluginChoice = Field(
-        default_factory=lambda: PluginChoice(name="cascade", options={"language": "row"}),
-        description="connector plug-in and its options; the language is that of each row",
+        default_factory=lambda: PluginChoice.model_validate({"name": "cascade", **_SEVERAL}),
+        description="connector plug-in and its options; the language is that of each row, phones are those of four languages",
     )
+
+    @field_validator("connector")
+    @classmethod
+    def _of_several_languages(cls, choice: PluginChoice) -> PluginChoice:
+        return PluginChoice.model_validate({"name": choice.name, **_DEFAULTS.get(choice.name, {}), **choice.options})
 
 
 def load(cfg: Config) -> ComposedModel:

@@ -15,7 +15,10 @@ from lalm.evaluate.score import read_predictions, score_rows
 from lalm.rundir import RunDir, read_json
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-_SMOL_PARTS = ("openai/whisper-base", "HuggingFaceTB/SmolLM2-135M-Instruct")
+_EMBEDDED = {
+    "smol": ["openai/whisper-base", "HuggingFaceTB/SmolLM2-135M-Instruct"],
+    "gemma": ["openai/whisper-base", "google/gemma-3-270m"],
+}
 _LICENCES = (  # what a licence is called on the hub; the first that matches
     (r"cc[ -]?by[ -]?nc[ -]?nd[ -]?4", "cc-by-nc-nd-4.0"),
     (r"cc[ -]?by[ -]?nc[ -]?sa[ -]?4", "cc-by-nc-sa-4.0"),
@@ -108,8 +111,8 @@ def results(run: RunDir, recipe: Recipe) -> dict[str, Any]:
 def base_models(info: Mapping[str, Any]) -> list[str]:
     """Hub ids of the models that the run began with."""
     model = info.get("model", {})
-    if model.get("backbone") == "smol":
-        return list(_SMOL_PARTS)
+    if model.get("backbone") in _EMBEDDED:
+        return list(_EMBEDDED[model["backbone"]])
     named = [model.get("model"), *(part.get("source") for part in model.values() if isinstance(part, dict))]
     return [name for name in named if isinstance(name, str) and _HUB_ID.fullmatch(name)]
 

@@ -172,8 +172,11 @@ class ComposedFormat:
 
 def places_of(identity: dict[str, Any]) -> dict[str, Any] | None:
     """Where encoder and language model can be had by anybody; None if one of them is a folder of this machine."""
-    if identity.get("backbone") == "smol":
-        return {"encoder": {"smol": "speech"}, "language_model": {"smol": "language_model"}}
+    from lalm.hf.modeling import EMBEDDED
+
+    name = identity.get("backbone")
+    if name in EMBEDDED:
+        return {"encoder": {name: "speech"}, "language_model": {name: "language_model"}}
     found = {key: identity.get(key) for key in ("encoder", "language_model")}
     if all(isinstance(place, dict) and place.get("revision") for place in found.values()):
         return {key: {name: place[name] for name in ("source", "revision", "weights")} for key, place in found.items()}  # type: ignore[index]

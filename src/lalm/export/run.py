@@ -24,6 +24,7 @@ from lalm.data.pools import load_pools
 from lalm.errors import UserError
 from lalm.export.card import model_card
 from lalm.export.folder import Format
+from lalm.models.gemma import copy_terms
 from lalm.models.parts import quiet_libraries
 from lalm.records import Example
 from lalm.rundir import RunDir, read_json, write_json, write_text
@@ -206,6 +207,8 @@ def _describe(run: RunDir, recipe: Recipe, folder: Path, merged: bool, answers: 
         "rows_compared": len(answers.rows),
         "max_nll_difference": answers.max_nll_difference,
     }
+    if recipe.backbone.name == "gemma" and not recipe.backbone.options.get("tiny"):
+        copy_terms(folder)
     write_json(folder / "export.json", facts)
     write_text(folder / "README.md", model_card(run, recipe, read_json(run.info), facts, form.usage(merged)))
     return note

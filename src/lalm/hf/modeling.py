@@ -18,11 +18,12 @@ from lalm.backbones import _assemble, _encoders
 from lalm.config import PluginChoice
 from lalm.errors import ModelError
 from lalm.hf.configuration import LalmConfig
-from lalm.models import parts, smol
+from lalm.models import gemma, parts, smol
 
 IGNORE = -100
 SPEECH = "speech"  # the folder of a whole Whisper whose decoder the connector uses
 CONNECTOR_FILE = "connector.safetensors"
+EMBEDDED = {"smol": smol.smol_folder, "gemma": gemma.gemma_folder}
 _FILES = ("*.json", "*.txt", "*.model", "*.jinja", "*.safetensors", "*.gz")
 
 
@@ -214,8 +215,9 @@ def _from_parts(config: LalmConfig, folder: Path, options: dict[str, Any]) -> tu
 
 def find_part(place: dict[str, Any]) -> parts.Part:
     """An encoder or a language model that lies elsewhere: on the hub, or in the embedded model."""
-    if "smol" in place:
-        return parts.find(str(smol.smol_folder() / place["smol"]))
+    for name, folder in EMBEDDED.items():
+        if name in place:
+            return parts.find(str(folder() / place[name]))
     return parts.find(place["source"], place["revision"])
 
 

@@ -34,6 +34,7 @@ TEMPLATE = (
     "{% else %}{{ message['content'] }}\n{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}Answer:\n{% endif %}"
 )
+NOTICE_FILE = "NOTICE.txt"
 # the words of the terms, section 3.1
 NOTICE = "Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms\n"
 CHANGED = "language_model/ was made of the file gemma-3-270m-q4_k_m.gguf: its packed weights are written as float32.\n"
@@ -48,11 +49,17 @@ def gemma_folder() -> Path:
     return made_folder("gemma", ARTIFACTS, NEEDED_BYTES, lambda fetched, folder: _save(fetched, folder, page))
 
 
+def copy_terms(folder: Path) -> None:
+    """Put the terms and their notice into a folder that holds what was made of Gemma, as the terms ask for (section 3.1)."""
+    for name in (terms.GEMMA.file, NOTICE_FILE):
+        shutil.copyfile(gemma_folder() / name, folder / name)
+
+
 def _save(fetched: Mapping[str, Fetched], folder: Path, page: Path) -> None:
     save_whisper(fetched["whisper-base"], folder / "speech")
     _save_language_model(fetched["gemma-3-270m"], folder / "language_model")
     shutil.copyfile(page, folder / page.name)
-    (folder / "NOTICE.txt").write_text(NOTICE + CHANGED, encoding="utf-8")
+    (folder / NOTICE_FILE).write_text(NOTICE + CHANGED, encoding="utf-8")
 
 
 def _save_language_model(fetched: Fetched, folder: Path) -> None:
