@@ -51,7 +51,8 @@ def keep_examples(
     runs = [best, text] if both else [best]
     rows = []
     for number, (why, row) in enumerate(chosen[: 2 * NUM_EACH], 1):
-        source = answers.path(best).parent / row["audio"] if row.get("audio") else None
+        sounds = [row.get("audio"), *(turn["audio"] for turn in row.get("turns", ()))]  # of a dialogue the last is kept
+        source = next((answers.path(best).parent / sound for sound in reversed(sounds) if sound), None)
         rows.append({"id": row["id"], "why": why, "runs": runs, **_keep(source, folder / f"{number:02d}.mp3")})
     return rows
 
