@@ -192,6 +192,8 @@ def test_everything_is_pinned_byte_for_byte_and_licensed():
     assert set(artifacts) == {
         "whisper-base",
         "smollm2-135m-instruct",
+        "gemma-3-270m",
+        "gemma-terms",
         "kokoro-82m",
         "kokoro-english-voices",
         "piper-en-us-joe",

@@ -72,7 +72,7 @@ def test_data_folder_can_be_named(name, tmp_path):
     assert {run.recipe.data.root for run in runs(study, base)} == {tmp_path}
 
 
-@pytest.mark.parametrize(("name", "text", "pool", "test"), [("barista", 432, 219, 200), ("fsdd", 60, 200, 200)])
+@pytest.mark.parametrize(("name", "text", "pool", "test"), [("barista", 629, 219, 200), ("fsdd", 60, 200, 200)])
 def test_real_data_has_the_numbers_that_the_file_names(name, text, pool, test):
     study, base = load_study(FILES[name])
     data = next(run for run in runs(study, base) if run.share == 1.0).recipe.data

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from random import Random
+from types import MappingProxyType
 
 from pydantic import Field, PositiveInt
 
@@ -49,7 +50,9 @@ def survey(rows: Iterable[Utterance], cfg: Config) -> Mapping[str, str]:
     return {str(row.meta["slurp_id"]): row.text or "" for row in pivot}
 
 
-def examples(item: Utterance, cfg: Config, rng: Random, known: Mapping[str, str]) -> list[Example]:
+def examples(
+    item: Utterance, cfg: Config, rng: Random, known: Mapping[str, str] = MappingProxyType({})
+) -> list[Example]:
     """One example: spoken if the item has audio, else written; without steps where the words are not known."""
     if item.turns:
         return []
