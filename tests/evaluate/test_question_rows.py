@@ -10,7 +10,7 @@ import pytest
 from lalm.errors import DataError
 from lalm.evaluate.parse import asks_back
 from lalm.evaluate.predict import prediction_row
-from lalm.evaluate.score import read_predictions, readings
+from lalm.evaluate.score import read_predictions, readings, score_rows
 from lalm.records import Example, Frame, Reading, Turn
 
 TURNS = (Turn("narrator", "Mia has two cats.", Path("/sounds/n.flac"), 2.0), Turn("user", "What is it called?"))
@@ -30,8 +30,15 @@ def test_what_a_question_was_answered_with_is_read_as_words():
         {"role": "user", "text": "What is it called?", "audio": None},
     ]
     reference, hypothesis = readings(row)
-    assert reference == Reading(Frame(None), None, ("Tom", "tom"), True, "fr")
+    assert reference == Reading(None, None, ("Tom", "tom"), True, "fr")
     assert hypothesis == Reading(Frame(None), None, ("Which cat do you mean?",), True, "fr")
+
+
+def test_metrics_of_labels_do_not_count_questions():
+    row = prediction_row(QUESTION, "Which cat do you mean?", 0.1)
+    names = ["intent_accuracy", "entity_f1", "slu_f1", "exact_match", "command_acceptance", "extra_slots"]
+    scores = score_rows([row], names, num_resamples=10)["metrics"]
+    assert {name: score["n"] for name, score in scores.items()} == dict.fromkeys(names, 0)
 
 
 def test_an_answer_of_nothing_failed_and_an_answer_of_json_is_still_words():

@@ -91,8 +91,9 @@ def readings(row: Mapping[str, Any]) -> tuple[Reading, Reading]:
     given = Reading(Frame.from_json(answer) if answer is not None else None, row.get("heard"), language=language)
     if "answers" not in row:
         return right, given
+    labelled = right.frame if right.frame != Frame(None) else None  # a question has no label that could be right
     return (
-        replace(right, answers=tuple(row["answers"]), asks=row.get("ambiguous")),
+        replace(right, frame=labelled, answers=tuple(row["answers"]), asks=row.get("ambiguous")),
         replace(given, answers=(row["raw"],), asks=asks_back(row["raw"])),
     )
 
