@@ -40,7 +40,7 @@ class Speech:
         return TOKENS[token]
 
     def decode(self, ids: list[int], skip_special_tokens: bool = True) -> str:
-        return " ".join(f"{number % 10}" for number in ids if number < END_OF_TEXT)
+        return " ".join("abcdefghij"[number % 10] for number in ids if number < END_OF_TEXT)
 
 
 @pytest.fixture(scope="module")
