@@ -76,10 +76,11 @@ def test_the_recipe_keeps_test_voices_apart_and_takes_no_sentence_of_a_corpus_th
     assert {language for _, language, _ in held_out} == {"en", "fr", "es", "it"}
     files = [str(text.file) for text in recipe.texts.values() if text.file is not None]
     assert files == ["../../shared/data/slurp/lm.txt"]
-    for engine, language, voice in trained | held_out:
+    for engine, language in {(engine, language) for engine, language, _ in trained | held_out}:
         if engine in ("kokoro", "espeak_ng") and shutil.which("espeak-ng"):
             module = plugins.load("synth", engine)
-            assert voice in module.voices(language, module.Config()), (engine, language, voice)
+            known = module.voices(language, module.Config())
+            assert {v for e, other, v in trained | held_out if (e, other) == (engine, language)} <= set(known)
 
 
 def test_an_unknown_language_is_named(tmp_path: Path):
