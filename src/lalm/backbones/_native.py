@@ -22,6 +22,7 @@ from lalm.backbones._family import SAMPLE_RATE_HZ, Family
 from lalm.backbones._frames import alter
 from lalm.backbones._grammar import Guide
 from lalm.backbones._native_cache import HEARD, Heard
+from lalm.backbones._native_groups import groups_of
 from lalm.backbones._native_reading import Reading
 from lalm.backbones._native_rows import IGNORE, Batch, Clip, Prompts, Row, collate
 from lalm.backbones._row_cache import RowCache, too_many_vectors
@@ -32,11 +33,6 @@ from lalm.data.grammar import Grammar
 from lalm.data.spec_augment import changes_of
 from lalm.errors import ConfigError, DataError
 from lalm.records import Example
-
-FIXED = (
-    "embed_positions",
-    "audio_bos_eos_token",
-)  # the class keeps the first from learning and does not use the second
 
 
 class NativeModel:
@@ -69,7 +65,7 @@ class NativeModel:
         for parameter in module.parameters():
             parameter.requires_grad_(False)
         family.adapt(module)
-        self._groups = _groups(module, family)
+        self._groups = groups_of(module, family)
         eos = module.generation_config.eos_token_id
         self._prompts = Prompts(
             family, processor, eos if isinstance(eos, list | tuple) else [] if eos is None else [eos]
@@ -291,25 +287,3 @@ class NativeModel:
             part = self.module.get_submodule(name)
             if part.training and not any(parameter.requires_grad for parameter in part.parameters()):
                 part.eval()
-
-
-def _groups(module: Any, family: Family) -> dict[str, tuple[str, ...]]:
-    """Sub-modules by group. A connector that sits within the encoder is not part of the encoder's group."""
-    found: dict[str, list[str]] = {"audio_encoder": [], "connector": list(family.connector)}
-    for name, part in module.get_submodule(family.audio_encoder).named_children():
-        full = f"{family.audio_encoder}.{name}"
-        if full not in family.connector and name not in FIXED and any(True for _ in part.parameters()):
-            found["audio_encoder"].append(full)
-    for group in ("llm.attention", "llm.mlp", "llm.embeddings", "llm.norms"):
-        found[group] = []
-    for name, part in module.get_submodule(family.language_model).named_modules():
-        full = f"{family.language_model}.{name}"
-        if isinstance(part, nn.Linear):
-            found["llm.attention" if ".self_attn." in full else "llm.mlp"].append(full)
-        elif isinstance(part, nn.Embedding):
-            found["llm.embeddings"].append(full)
-        elif "norm" in name.rsplit(".", 1)[-1]:
-            found["llm.norms"].append(full)
-    head = next(name for name, part in module.named_modules() if part is module.get_output_embeddings())
-    found["llm.embeddings"].append(head)
-    return {group: tuple(names) for group, names in found.items()}

@@ -16,8 +16,23 @@ import numpy as np
 from lalm.data.dialogue import heard_s
 from lalm.errors import DataError, many
 from lalm.records import Utterance
+from lalm.sections import DataSection, LanguageBudget
 
 Choose = Callable[[Sequence[Utterance], int], list[Utterance]]  # rows, how many: that many of them, best first
+
+
+def draw_stated(
+    recordings: Sequence[Utterance], stated: DataSection | LanguageBudget, seed: int, choose: Choose | None
+) -> list[Utterance]:
+    """`draw` of the budget that a section of the recipe states."""
+    return draw(
+        recordings,
+        share=stated.speech_share,
+        items=stated.speech_items,
+        minutes=stated.speech_minutes,
+        seed=seed,
+        choose=choose,
+    )
 
 
 def draw(

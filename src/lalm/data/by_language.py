@@ -64,14 +64,7 @@ def _draw(
     if data.selector is not None:
         choose = by_selector(data.selector, data.budget_seed, text, "data.selector")
     try:
-        speech = budget.draw(
-            recorded,
-            share=stated.speech_share,
-            items=stated.speech_items,
-            minutes=stated.speech_minutes,
-            seed=data.budget_seed,
-            choose=choose,
-        )
+        speech = budget.draw_stated(recorded, stated, data.budget_seed, choose)
         number = data.num_text if own.num_text is None else own.num_text
         if number is None or number == len(text):
             return list(text), speech

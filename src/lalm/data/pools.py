@@ -79,14 +79,7 @@ def _draw(
     """Text rows and recordings under one budget, whatever their languages."""
     text = _sample(text, data.num_text, "text rows")
     choose = by_selector(data.selector, data.budget_seed, text, "data.selector") if data.selector is not None else None
-    speech = budget.draw(
-        recorded,
-        share=data.speech_share,
-        items=data.speech_items,
-        minutes=data.speech_minutes,
-        seed=data.budget_seed,
-        choose=choose,
-    )
+    speech = budget.draw_stated(recorded, data, data.budget_seed, choose)
     return text, speech
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lalm.metrics._edits import edit_distance
+from lalm.metrics._edits import count_errors, error_rate
 from lalm.metrics._text import normalised, units
 from lalm.plugins import PluginConfig
 from lalm.records import Reading
@@ -21,13 +21,9 @@ class Config(PluginConfig):
 
 def count(reference: Reading, hypothesis: Reading) -> tuple[float, ...] | None:
     """(edits, units of the reference); None without words on both sides."""
-    if reference.text is None or hypothesis.text is None:
-        return None
-    language = reference.language
-    gold, heard = (units(normalised(text, language), language) for text in (reference.text, hypothesis.text))
-    return (float(edit_distance(gold, heard)), float(len(gold))) if gold else None
+    return count_errors(reference, hypothesis, lambda text, language: units(normalised(text, language), language))
 
 
 def reduce(counts: np.ndarray) -> np.ndarray:
     """edits / units over the last axis."""
-    return counts[..., 0] / counts[..., 1]
+    return error_rate(counts)

@@ -31,5 +31,6 @@ def forget_answers(out: Path, todo: Sequence[Run]) -> None:
         folder = RunDir(out / "runs" / run.name)
         if folder.recipe.is_file() and folder.recipe.read_text(encoding="utf-8") != to_yaml(run.recipe):
             for name in ("scores", "predictions"):
-                shutil.rmtree(folder.root / name, ignore_errors=True)
+                if (folder.root / name).is_dir():
+                    shutil.rmtree(folder.root / name)
             write_text(folder.recipe, to_yaml(run.recipe))

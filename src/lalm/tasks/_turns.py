@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from lalm.records import Example, Turn, Utterance
@@ -38,6 +38,25 @@ def clarified(item: Utterance) -> list[tuple[tuple[Turn, ...], tuple[str, ...]]]
         return []
     back = Turn("assistant", item.clarification.question)
     return [((*turns, back, reply), answers) for reply, answers in item.clarification.replies if answers]
+
+
+def about(
+    item: Utterance, turns: tuple[Turn, ...], questions: Iterable[tuple[str, str]], instruction: str, task: str
+) -> list[Example]:
+    """One example a question and its answer: the turns, then the question as the user's words."""
+    made = [
+        Example(
+            id=item.id,
+            instruction=instruction,
+            answer=answer,
+            task=task,
+            language=item.language,
+            turns=(*turns, Turn("user", question)),
+            answers=(answer,),
+        )
+        for question, answer in questions
+    ]
+    return numbered(made, item)
 
 
 def numbered(made: Sequence[Example], item: Utterance) -> list[Example]:

@@ -16,8 +16,8 @@ from typing import Literal
 from pydantic import Field
 
 from lalm.plugins import PluginConfig
-from lalm.records import Example, Turn, Utterance
-from lalm.tasks._turns import asked, numbered
+from lalm.records import Example, Utterance
+from lalm.tasks._turns import about, asked
 
 Kind = Literal["follows", "contradicts", "ambiguous"]
 _TRIES = 20  # draws of a wrong answer from all rows before a row is left out
@@ -74,19 +74,7 @@ def examples(item: Utterance, cfg: Config, rng: Random, known: Survey = NOTHING)
         found = _ambiguous(item, rng, known) if kind == "ambiguous" else _statements(kind, item, rng, known)
         if found is not None:
             questions.append(found)
-    made = [
-        Example(
-            id=item.id,
-            instruction=cfg.instruction,
-            answer=answer,
-            task="commonsense_reasoning",
-            language=item.language,
-            turns=(*turns, Turn("user", question)),
-            answers=(answer,),
-        )
-        for question, answer in questions
-    ]
-    return numbered(made, item)
+    return about(item, turns, questions, cfg.instruction, "commonsense_reasoning")
 
 
 def _statements(kind: str, item: Utterance, rng: Random, known: Survey) -> tuple[str, str] | None:

@@ -17,7 +17,7 @@ from pydantic import Field, PositiveInt
 
 from lalm.plugins import PluginConfig
 from lalm.records import Example, Turn, Utterance
-from lalm.tasks._turns import heard, numbered
+from lalm.tasks._turns import about, heard
 
 Kind = Literal["transcript", "speaker", "cloze", "order"]
 GAP = "___"
@@ -47,19 +47,7 @@ def examples(item: Utterance, cfg: Config, rng: Random) -> list[Example]:
     if not turns or any(not turn.text for turn in turns):
         return []
     asked = [found for kind in cfg.kinds if (found := _KINDS[kind](turns, cfg, rng)) is not None]
-    made = [
-        Example(
-            id=item.id,
-            instruction=cfg.instruction,
-            answer=answer,
-            task="listening_comprehension",
-            language=item.language,
-            turns=(*turns, Turn("user", question)),
-            answers=(answer,),
-        )
-        for question, answer in asked
-    ]
-    return numbered(made, item)
+    return about(item, turns, asked, cfg.instruction, "listening_comprehension")
 
 
 def _transcript(turns: Sequence[Turn], cfg: Config, rng: Random) -> tuple[str, str] | None:

@@ -123,6 +123,11 @@ def plan(recipe: Recipe, examples: Mapping[str, Sequence[Example]]) -> list[Stag
         raise ConfigError(
             "scheme.synthetic_passes is above 0 and data.synthetic names no manifest of synthetic speech."
         )
+    missing = sorted(
+        {pool for stage in stages for pool, passes in stage.passes.items() if passes > 0} - examples.keys()
+    )
+    if missing:
+        raise ConfigError(f"The scheme {recipe.scheme.name} asks for rows that no task makes: {', '.join(missing)}.")
     if recipe.data.language_temperature is not None:
         stages = by_temperature(stages, examples, recipe.data.language_temperature)
     return stages
