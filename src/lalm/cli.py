@@ -265,4 +265,9 @@ def _fault(error: BaseException) -> int:
 
 def run() -> None:
     """Entry point of the console script."""
-    sys.exit(main())
+    from lalm.train.distributed import end, launched
+
+    code = main()
+    if launched():
+        end(code)
+    sys.exit(code)

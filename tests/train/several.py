@@ -18,7 +18,7 @@ from lalm.config import Recipe, load_recipe
 from lalm.data.pools import load_pools
 from lalm.records import Example, Stage
 from lalm.rundir import RunDir
-from lalm.train.distributed import team
+from lalm.train.distributed import end, team
 from lalm.train.engines import whole
 from lalm.train.loop import fit
 from lalm.train.setup import attach, load_model, make_examples
@@ -166,3 +166,4 @@ if __name__ == "__main__":
     faulthandler.enable()  # where it aborts, if it does
     faulthandler.dump_traceback_later(int(sys.argv[4]), exit=True)  # where it hangs, if it does
     main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3].split(","))
+    end(0)

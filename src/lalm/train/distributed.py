@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from lalm.errors import ConfigError, MissingExtraError, UserError
 
@@ -175,6 +175,19 @@ def _leave() -> None:
 
     if distributed.is_initialized():
         distributed.destroy_process_group()
+
+
+def end(code: int) -> NoReturn:
+    """Leave a process of a launch: what is registered for the end is run, then the process is gone at once.
+
+    Threads of torch.distributed now and then abort a process (SIGABRT, without a word) that meets them after Python has
+    ended, when all its work is done; the launcher would take that for a failure.
+    """
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
+    os._exit(code)
 
 
 def _strategy() -> str:
