@@ -10,13 +10,15 @@ PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo barista fsdd selectors bench check clean
+.PHONY: help demo barista fsdd selectors sqa sqa-full xling bench check clean
 
 help:
 	@echo "make demo      a small study on the corpus that comes along, ending with a report in out/demo"
 	@echo "make barista   the study on real coffee orders, in out/barista"
 	@echo "make fsdd      the study on real spoken digits, in out/fsdd"
 	@echo "make selectors the study of which coffee orders to record, in out/selectors"
+	@echo "make sqa       the study of spoken questions, one task and several, in out/sqa; sqa-full: more shares, seeds and ablations"
+	@echo "make xling     the study of what English speech buys for French, in out/xling"
 	@echo "make bench     training and answering beside a plain reference, in bench/"
 	@echo "make check     format, lint, types, tests"
 	@echo "make clean     remove .venv, caches and builds; what is in out/ stays"
@@ -32,6 +34,25 @@ fsdd: $(RUN)
 
 selectors: $(RUN)
 	$(BIN)/lalm study studies/selectors.yaml --out out/selectors
+
+# Texts are spoken once; a target is the last file that this writes.
+out/sqa_speech/README.md: recipes/sqa_text.yaml | $(RUN)
+	$(BIN)/lalm data synth recipes/sqa_text.yaml --engine flite --engine espeak_ng --out out/sqa_speech
+	@touch $@
+
+sqa: out/sqa_speech/README.md
+	$(BIN)/lalm study studies/sqa.yaml --out out/sqa
+
+sqa-full: out/sqa_speech/README.md
+	$(BIN)/lalm study studies/sqa_full.yaml --out out/sqa_full
+
+out/xling_speech/manifest.jsonl: recipes/transfer/sentences.yaml | $(RUN)
+	$(PIP_INSTALL) -e '.[synth]'
+	$(BIN)/lalm data synth recipes/transfer/sentences.yaml --engine espeak_ng --engine kokoro --out out/xling_speech
+	@touch $@
+
+xling: out/xling_speech/manifest.jsonl
+	$(BIN)/lalm study studies/transfer/english_to_french.yaml --out out/xling
 
 bench: $(RUN)
 	$(BIN)/lalm bench --out bench

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import pytest
 
-from lalm.corpora import ask_qa, dialogues
+from lalm.corpora import ask_qa, dialogues, jsonl
 from lalm.data.dialogue_checks import dialogue_problems, stands_in
 from lalm.data.manifest import read_manifest, write_manifest
 from lalm.errors import DataError
@@ -365,3 +365,21 @@ def test_turns_without_recordings_are_named(tmp_path):
 def tiny_rows(folder):
     dialogues.make_tiny(folder, 0)
     return list(dialogues.read(folder, "train", dialogues.Config()))
+
+
+def test_rows_of_ones_own_manifest_are_held_to_the_same(tmp_path):
+    good = Utterance("good", turns=(TOLD, ASKED), answers=("Tom",), meta={"span": True})
+    unlabelled = Utterance("unlabelled", turns=(TOLD, SAID))  # to listen to, or to be answered
+    write_manifest(tmp_path / "manifest.jsonl", [good, unlabelled])
+    assert [row.id for row in jsonl.read(tmp_path, "train", jsonl.Config())] == ["good", "unlabelled"]
+
+    voices = {"voices": {"user": "flite/slt", "narrator": "flite/slt"}}
+    bad = [replace(good, id="twice", turns=(TOLD, ASKED, ASKED)), replace(good, id="kit", answers=("Kit",))]
+    write_manifest(tmp_path / "manifest.jsonl", [good, *bad, replace(good, id="alike", meta=voices)])
+    with pytest.raises(DataError) as error:
+        list(jsonl.read(tmp_path, "train", jsonl.Config()))
+    assert "3 problems" in str(error.value)
+    said = "\n".join(error.value.problems)
+    assert "row 'twice' 'turns[2]' is the user's like the one before" in said
+    assert "row 'kit' 'answers' is [\"Kit\"]" in said
+    assert "row 'alike' 'meta.voices' gives" in said

@@ -89,6 +89,33 @@ def test_articles_are_divided_whole(squad):
         rows_of(squad, "train", split_by_article=True)
 
 
+def test_sentences_around_the_answer_are_kept(squad):
+    whole = rows_of(squad, "train")[2]
+    for num_sentences, kept in ((1, {(1,)}), (2, {(0, 1), (1, 2)}), (3, {(0, 1, 2)})):
+        found = set()
+        for seed in range(12):
+            row = rows_of(squad, "train", num_sentences=num_sentences, split_seed=seed)[2]
+            assert (row.id, row.answers) == (whole.id, ("the sea",))
+            found.add(tuple(whole.turns.index(turn) for turn in row.turns))
+        assert found == kept
+
+
+def test_an_answer_of_two_sentences_keeps_both_and_those_outside_go(squad):
+    def change(data):
+        data[0]["paragraphs"][0]["qas"][0]["answers"] = [{"text": "a gas. it was"}, {"text": "priestly"}]
+        data[1]["paragraphs"][0]["context"] = "warsaw lies on the vistula. krakow lies on the vistula. so they say."
+        data[1]["paragraphs"][0]["qas"][0]["answers"] = [{"text": "warsaw"}, {"text": "krakow"}]
+
+    shutil.rmtree(squad / "Spoken-SQuAD_audio" / "dev_wav")
+    changed(squad, change)
+    both, first, _ = rows_of(squad, "test", num_sentences=1)
+    assert [turn.text for turn in both.turns] == ["oxygen is a gas.", "it was found by priestly."]
+    assert both.answers == ("a gas. it was", "priestly")
+    assert [turn.text for turn in first.turns] == ["warsaw lies on the vistula."]
+    assert first.answers == ("warsaw",), "the other is not among what is kept"
+    assert first.meta["passage"] == "Warsaw/0"
+
+
 def changed(squad, change):
     value = json.loads((squad / TEST).read_text())
     change(value["data"])

@@ -230,10 +230,14 @@ def test_every_split_gets_as_many_voices_as_a_dialogue_needs():
     assert set(deal_voices({"a": list("abc")}, sizes, {}, 0).values()) == set(sizes), "and one each without dialogues"
 
 
-def test_passages_are_told_apart_by_what_is_narrated(tiny):
-    (one, other, third, _) = rows(tiny, "train", "test")
-    assert passage_of(one) == passage_of(other) != passage_of(third)
-    assert passage_of(replace(one, turns=one.turns[1:])) == one.id
+def test_passages_are_told_apart_by_name_or_by_what_is_narrated(tiny):
+    named = rows(tiny, "train", "test")
+    told = [replace(row, meta={}) for row in named]
+    for one, other, third, _ in (named, told):
+        assert passage_of(one) == passage_of(other) != passage_of(third)
+    stretch = replace(named[0], turns=named[1].turns[1:])
+    assert passage_of(stretch) == passage_of(named[0]), "a part of the passage is told by the same voice"
+    assert passage_of(replace(told[0], turns=told[0].turns[1:])) == told[0].id
 
 
 @pytest.mark.skipif(

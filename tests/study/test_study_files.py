@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from lalm import cli, plugins
-from lalm.corpora import home
+from lalm.corpora import dialogues, home
+from lalm.data.manifest import write_manifest
 from lalm.data.pools import load_pools
 from lalm.errors import ConfigError
 from lalm.rundir import read_json
@@ -18,7 +22,15 @@ from lalm.study.run import run_study
 STUDIES = Path(__file__).parents[2] / "studies"
 FILES = {"demo": DEMO, **{path.stem: path for path in sorted(STUDIES.glob("*.yaml"))}}
 # file -> (cells, cascade rows) of one seed, seeds
-GRID = {"demo": (5, 3, 1), "barista": (10, 5, 2), "fsdd": (8, 4, 2), "selectors": (4, 0, 3)}
+GRID = {
+    "demo": (5, 3, 1),
+    "barista": (10, 5, 2),
+    "fsdd": (8, 4, 2),
+    "selectors": (4, 0, 3),
+    "sqa": (4, 0, 1),
+    "sqa_full": (15, 0, 3),
+}
+OF_TURNS = ("sqa", "sqa_full")
 TINY = [
     "seeds=[0]",
     "speech_shares=[0,1]",
@@ -97,7 +109,7 @@ def test_selectors_are_compared_at_one_budget_of_the_barista_study():
         assert (data, run.recipe.tuner, run.recipe.backbone) == (barista.data, barista.tuner, barista.backbone)
 
 
-@pytest.mark.parametrize("name", GRID)
+@pytest.mark.parametrize("name", [name for name in GRID if name not in OF_TURNS])
 def test_study_runs_in_its_tiny_form(name, tmp_path):
     study, base = load_study(FILES[name])
     corpus = plugins.load("corpora", runs(study, base)[0].recipe.data.corpus.name)
@@ -118,6 +130,53 @@ def test_study_runs_in_its_tiny_form(name, tmp_path):
     spoken = {cell["num_speech"] for cell in results["cells"] if cell["scheme"] != "text_only"}
     assert spoken == {results["pool"]["num_speech"] // (2 if study.selectors else 1)}
     assert list((out / "stages").glob("*.safetensors"))  # a curriculum's text stage is kept for the runs of its seed
+
+
+def test_one_task_and_several_are_compared_on_spoken_dialogues(tmp_path):
+    root = tmp_path / "speech"
+    root.mkdir()
+    dialogues.make_tiny(root, 0)
+    rows = [
+        replace(spoken(row, root), split=split, source="synthetic")
+        for split in ("train", "test")
+        for row in dialogues.read(root, split, dialogues.Config())
+    ]
+    write_manifest(root / "manifest.jsonl", rows)
+    overrides = [f"recipe.data.root={root}", *TINY, "speech_shares=[1]"]
+    out = run_study(FILES["sqa"], tmp_path / "out", overrides)
+    results = read_json(out / "results.json")
+    assert {(cell["scheme"], cell["num_speech"]) for cell in results["cells"]} == {("curriculum", 2), ("multitask", 2)}
+    answered = {cell["metrics"]["squad_f1"]["n"] for cell in results["cells"]}
+    assert answered == {3}, "a clear request, and an ambiguous one after each of two replies"
+    (pair,) = (one for one in results["comparisons"] if one["metric"] == "squad_f1")
+    assert {pair["a"]["scheme"], pair["b"]["scheme"]} == {"curriculum", "multitask"}
+
+
+def spoken(row, folder):
+    """The row with recordings of noise."""
+
+    def sound(turn):
+        path = folder / f"{abs(hash((row.split, turn.role, turn.text)))}.wav"
+        soundfile.write(path, 0.1 * np.random.default_rng(0).standard_normal(8000), 16_000)
+        return replace(turn, audio=path, duration_s=0.5)
+
+    clear = row.clarification
+    if clear is not None:
+        clear = replace(clear, replies=tuple((sound(turn), answers) for turn, answers in clear.replies))
+    return replace(row, turns=tuple(map(sound, row.turns)), clarification=clear)
+
+
+def test_ablations_leave_each_task_out_in_turn():
+    study, base = load_study(FILES["sqa_full"])
+    (everything, *fewer) = (choice for choice in study.schemes if choice.name == "multitask")
+    assert [set(everything.options["tasks"]) - set(choice.options["tasks"]) for choice in fewer] == [
+        {"listening_comprehension"},
+        {"commonsense_reasoning"},
+        {"response_generation"},
+    ]
+    small, _ = load_study(FILES["sqa"])
+    assert small.recipe == study.recipe
+    assert small.schemes == (study.schemes[0], everything)
 
 
 def test_a_study_ends_with_its_table_and_the_page(tmp_path, capsys):

@@ -1,6 +1,7 @@
 """The manifest itself: one file with a `split` field, or a folder with train.jsonl, dev.jsonl and test.jsonl.
 
-The format stands in docs/formats.md. In one file, rows without a split are training rows. The licence is yours to state.
+The format stands in docs/formats.md. In one file, rows without a split are training rows. Rows with turns that have answers or a
+clarification must be whole dialogues; what is wrong with them is listed. The licence is yours to state.
 """
 
 from __future__ import annotations
@@ -13,7 +14,10 @@ import numpy as np
 import soundfile
 from pydantic import Field
 
+from lalm.data.dialogue import is_labelled
+from lalm.data.dialogue_checks import dialogue_problems
 from lalm.data.manifest import read_manifest, write_manifest
+from lalm.data.problems import Problems
 from lalm.data.recordings import with_durations
 from lalm.errors import DataError
 from lalm.plugins import PluginConfig
@@ -43,6 +47,11 @@ def read(root: Path, split: str, cfg: Config) -> Iterator[Utterance]:
     if path not in (root, root / "manifest.jsonl"):
         rows = [replace(row, split=split) for row in rows]  # type: ignore[arg-type]
     wanted = [row for row in rows if (row.split or "train") == split]
+    problems = Problems()
+    for row in wanted:
+        for problem in dialogue_problems(row) if row.turns and is_labelled(row) else []:
+            problems.append(f"row '{row.id}' {problem}")
+    problems.check(path)
     yield from with_durations(wanted, path) if cfg.check_audio else wanted
 
 

@@ -11,8 +11,10 @@ their own; the recordings with this noise are not published.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 from random import Random
 from typing import Any, Literal
@@ -49,7 +51,10 @@ class Config(PluginConfig):
     )
     num_dev: PositiveInt = Field(200, description="questions in dev at least, where articles are divided")
     num_test: PositiveInt = Field(500, description="questions in test at least, where articles are divided")
-    split_seed: int = Field(0, description="seed of that division")
+    split_seed: int = Field(0, description="seed of that division, and of where sentences are kept")
+    num_sentences: PositiveInt | None = Field(
+        None, description="sentences kept of a paragraph, those of the answer among them (none: all)"
+    )
     check_counts: bool = Field(True, description=CHECK_COUNTS)
 
 
@@ -66,7 +71,8 @@ def read(root: Path, split: str, cfg: Config) -> Iterator[Utterance]:
 
     Recordings count as recorded, although no person said them: they are the speech of this corpus. A paragraph without
     recordings is a written row. Where a paragraph has more or fewer recordings than sentences, nothing tells which words a
-    recording says, and its turns have none.
+    recording says, and its turns have none. With `num_sentences` a question keeps so many sentences in a row (more if its
+    answer is longer), drawn among all stretches that hold the first answer; a paragraph whose turns have no words stays whole.
     Raises DataError for missing files, malformed entries, answers that the passage does not hold and recordings that cannot
     be used (all listed), for files that are not complete, and for a division that leaves no training article.
     """
@@ -77,6 +83,8 @@ def read(root: Path, split: str, cfg: Config) -> Iterator[Utterance]:
     if cfg.split_by_article:
         wanted = _articles(path, rows, cfg)[split]
         rows = [row for row in rows if row.meta["article"] in wanted]
+    if cfg.num_sentences is not None:
+        rows = [_shortened(row, cfg.num_sentences, cfg.split_seed) for row in rows]
     yield from (replace(row, split=split) for row in _timed(rows, path))  # type: ignore[arg-type]
 
 
@@ -126,7 +134,7 @@ def _article(article: Any, topic: int, sounds: _Sounds | None, where: str, probl
                 yield Utterance(
                     text_of(asked, "id"),
                     source="recorded" if spoken else "text",
-                    meta={"article": title, "paragraph": number},
+                    meta={"article": title, "paragraph": number, "passage": f"{title}/{number}"},
                     question=text_of(asked, "question").strip(),
                     turns=turns,
                     answers=_answers(asked, passage),
@@ -189,6 +197,23 @@ def _turns(passage: str, topic: int, paragraph: int, sounds: _Sounds | None) -> 
         Turn("narrator", sentence, sounds.folder / f"{topic}_{paragraph}_{number}.wav")
         for number, sentence in zip(heard, words, strict=True)
     )
+
+
+def _shortened(row: Utterance, num_sentences: int, seed: int) -> Utterance:
+    """The row with a stretch of its sentences that holds the first answer, and the answers that stand in it."""
+    words = [turn.text for turn in row.turns]
+    if len(words) <= num_sentences or not all(words):
+        return row
+    said = [str(text) for text in words]
+    begin = " ".join(said).find(row.answers[0])
+    end = begin + len(row.answers[0])
+    ends = list(accumulate(len(text) + 1 for text in said))  # where each sentence ends in the passage, with the blank behind it
+    first, last = bisect_right(ends, begin), bisect_left(ends, end) + 1
+    length = max(num_sentences, last - first)
+    start = Random(f"{seed}/{row.id}").randint(max(0, last - length), min(first, len(said) - length))
+    kept = " ".join(said[start : start + length])
+    answers = tuple(answer for answer in row.answers if answer in kept)
+    return replace(row, turns=row.turns[start : start + length], answers=answers)
 
 
 def _timed(rows: Sequence[Utterance], path: Path) -> Iterator[Utterance]:

@@ -132,7 +132,9 @@ def with_recordings(row: Utterance, clips: Sequence[Clip], lengths_s: Mapping[st
 
 
 def passage_of(row: Utterance) -> str:
-    """A name for what the narrator says, which dialogues about one passage share; the row's own where nothing is narrated."""
+    """A name that dialogues about one passage share: `meta.passage`, else of what is narrated, else the row's own."""
+    if row.meta.get("passage"):
+        return str(row.meta["passage"])
     told = "\n".join(str(turn.text) for turn in row.turns if turn.role == "narrator")
     return hashlib.sha256(told.encode()).hexdigest()[:16] if told else row.id
 
