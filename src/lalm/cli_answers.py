@@ -25,6 +25,11 @@ def add_answers(command: Add) -> None:
 
     add = command("converse", _converse, "let a finished run talk: it may ask back, a simulated user replies")
     _add_set(add)
+    add.add_argument(
+        "--user",
+        metavar="MODEL",
+        help="local language model that words the user's replies: folder, hub id, smol or gemma",
+    )
     add.add_argument("--max-turns", type=int, metavar="N", help="turns of the model in a dialogue at most (default: 3)")
     _add_noise(add)
 
@@ -110,6 +115,7 @@ def _converse(args: argparse.Namespace) -> None:
         args.noise,
         DEFAULT_SNR_DB if args.snr is None else args.snr,
         args.seed or 0,
+        args.user,
     )
     print(as_text(read_json(path)))
     print(f"Done: {path}")

@@ -36,6 +36,18 @@ def add_data(commands: Any, parser_class: type[argparse.ArgumentParser]) -> None
     add.add_argument("--split", choices=["train", "dev", "test"], help="only the rows of one split")
     add.add_argument("--allow-outside-paths", action="store_true", help="let audio paths leave the manifest's folder")
 
+    add = command("questions", _questions, "let a local language model ask about what is said in training rows")
+    add.add_argument("source", type=Path, nargs="?", help="manifest, folder of manifests, or recipe")
+    add.add_argument("--corpus", help="corpus plug-in to read instead, with its defaults")
+    add.add_argument("--root", type=Path, help="folder of that corpus (none: one that comes with the package)")
+    add.add_argument("--model", required=True, help="folder or hub id of an instruction-tuned model, or smol or gemma")
+    add.add_argument(
+        "--out", type=Path, required=True, help="manifest to write: all rows, training rows with questions"
+    )
+    add.add_argument("--per-row", type=int, default=1, metavar="N", help="questions tried a training row (default 1)")
+    add.add_argument("--seed", type=int, default=0, help="seed of the answers that are asked for (default 0)")
+    add.add_argument("--allow-outside-paths", action="store_true", help="let audio paths leave the manifest's folder")
+
     _add_synth(command("synth", _synth, "speak the text rows of a manifest or a corpus into synthetic speech"))
 
     add = command("validate", _validate, "list every problem of every row; exit code 2 if there are errors")
@@ -158,6 +170,14 @@ def _synth(args: argparse.Namespace) -> None:
     rows = rows_of(args.source, args.corpus, args.root, args.allow_outside_paths)
     licence = None if args.corpus is None else getattr(load("corpora", args.corpus), "LICENCE", None)
     print(speak_rows(rows, args.out, manner, args.split, licence))
+
+
+def _questions(args: argparse.Namespace) -> None:
+    from lalm.speak.rows import rows_of
+    from lalm.write.manifest import write_questions
+
+    rows = rows_of(args.source, args.corpus, args.root, args.allow_outside_paths)
+    print(write_questions(rows, args.out, args.model, args.per_row, args.seed))
 
 
 def _validate(args: argparse.Namespace) -> None:

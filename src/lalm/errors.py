@@ -40,8 +40,11 @@ class MissingExtraError(UserError):
 
 
 def many(number: int, what: str) -> str:
-    """`1 row`, `2 rows`."""
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+    """`1 row`, `2 rows`, `2 replies`."""
+    if number == 1:
+        return f"1 {what}"
+    ends_in_ies = what.endswith("y") and what[-2:-1] not in "aeiou"
+    return f"{number} {what[:-1]}ies" if ends_in_ies else f"{number} {what}s"
 
 
 LISTED = 60

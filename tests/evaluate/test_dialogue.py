@@ -18,6 +18,7 @@ import torch
 from prediction_rows import rows_of
 from tones import HIGH, LOW, RATE_HZ, tone
 
+from lalm.backbones._tiny import tiny_llama
 from lalm.cli import main
 from lalm.config import Recipe, parse_recipe
 from lalm.data import audio, noise
@@ -236,6 +237,41 @@ def test_what_the_model_is_given(tmp_path: Path):
         asked = (Turn("narrator", "cats"), STORY, Turn("user", "what is it called?"))
         assert [one.turns for one in model.given] == [asked, (*asked, Turn("assistant", "Which?"), reply)]
         assert found["request"] == "what is it called?"
+
+
+def test_a_language_model_words_what_the_user_means(tmp_path: Path):
+    def write(prompts: Sequence[str], max_new_tokens: int, what: str = "") -> list[str]:
+        return [
+            "I mean the black one, please." if 'You mean this: "black"' in prompt else "Well." for prompt in prompts
+        ]
+
+    replies = tuple((Turn("user", words), (words,)) for words in ("black", "white"))
+    two = replace(ROW, clarification=Clarification("which cat?", replies))
+    model = Told("a?", "b?", "c", "d")
+    black, white = converse(model, recipe_of(tmp_path), [two], 3, write=write)
+    # asked again, the model of the user is asked again; words that do not tell black from white are not taken
+    assert said(black) == ["a?", "I mean the black one, please.", "b?", "I mean the black one, please.", "d"]
+    assert said(white) == ["a?", "white", "c"]
+    assert [turn.get("by") for one in (black, white) for turn in one["turns"] if turn["role"] == "user"] == [
+        "model",
+        "model",
+        "annotation",
+    ]
+    assert model.given[1].turns[-1] == Turn("user", "I mean the black one, please.")
+    assert (black["answers"], white["answers"]) == (["black"], ["white"])
+
+
+def test_the_user_may_be_a_model_of_this_machine(talker: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    for part in tiny_llama():
+        part.save_pretrained(tmp_path / "user")
+    assert main(["converse", str(talker), "--user", str(tmp_path / "user")]) == 0
+    assert f"0 replies in the words of {tmp_path / 'user'}, 2 in the annotation's" in capsys.readouterr().out
+    first, second, _ = rows_of(talker / "dialogues" / "test.jsonl")
+    assert (said(first), said(second)) == (["which?", None, "tom"], ["which?", None, "kit"]), "replies without words"
+    summary = read_json(talker / "scores" / "test-dialogue.json")
+    assert summary["user"] == {"model": str(tmp_path / "user"), "num_worded": 0, "num_annotated": 2}
+    assert main(["converse", str(talker), "--user", str(tmp_path / "nowhere")]) == 2
+    assert "there is no such folder" in capsys.readouterr().err
 
 
 def test_mistakes_are_said_before_the_model_is_loaded(talker: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):

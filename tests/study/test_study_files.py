@@ -167,7 +167,7 @@ def spoken(row, folder):
 
 
 def test_ablations_leave_each_task_out_in_turn():
-    study, base = load_study(FILES["sqa_full"])
+    study, _ = load_study(FILES["sqa_full"])
     (everything, *fewer) = (choice for choice in study.schemes if choice.name == "multitask")
     assert [set(everything.options["tasks"]) - set(choice.options["tasks"]) for choice in fewer] == [
         {"listening_comprehension"},

@@ -207,7 +207,9 @@ def _shortened(row: Utterance, num_sentences: int, seed: int) -> Utterance:
     said = [str(text) for text in words]
     begin = " ".join(said).find(row.answers[0])
     end = begin + len(row.answers[0])
-    ends = list(accumulate(len(text) + 1 for text in said))  # where each sentence ends in the passage, with the blank behind it
+    ends = list(
+        accumulate(len(text) + 1 for text in said)
+    )  # where each sentence ends in the passage, with the blank behind it
     first, last = bisect_right(ends, begin), bisect_left(ends, end) + 1
     length = max(num_sentences, last - first)
     start = Random(f"{seed}/{row.id}").randint(max(0, last - length), min(first, len(said) - length))

@@ -2,8 +2,8 @@
 
 After the idea of ASK-QA's dynamic evaluation (arXiv 2412.15995), whose details are not published. What we chose: the model is
 given a row's turns up to the last request, without being told whether that is ambiguous. If it asks back (its answer ends
-with a question mark) and the row is ambiguous, the user replies from the row's annotation, whatever words the question has;
-each annotated reply is tried, so that no draw decides, and a row's figures are the mean over them. The model's question and the
+with a question mark) and the row is ambiguous, the user replies from the row's annotation, whatever words the question has
+(a language model may word what the annotation means, `write.user`); each annotated reply is tried, so that no draw decides, and a row's figures are the mean over them. The model's question and the
 reply become turns, the reply as a recording if it has one, and the model goes on. Asked again, the user says the same once
 more. Asked about a clear request, the user has nothing to add, and the dialogue ends without an answer. Earlier turns are those
 of the row, not what the model would have said there.
@@ -29,6 +29,8 @@ from lalm.evaluate.predict import load_run, predict_rows, rows_to_answer
 from lalm.evaluate.robustness import about, parse_snr, part, with_sound, write_noisy
 from lalm.records import Example, Turn, Utterance
 from lalm.rundir import RunDir, write_json, write_jsonl
+from lalm.write import user
+from lalm.write.local_model import LocalModel
 
 MAX_TURNS = 3
 
@@ -53,9 +55,11 @@ def converse_run(
     noise_folder: Path | None = None,
     snr_db: str | None = None,
     seed: int = 0,
+    user_model: str | None = None,
 ) -> Path:
     """Let a run talk about a set; the file of its figures, `scores/<set>-dialogue.json`.
 
+    With `user_model` a local language model words the user's replies (`write.user`).
     Trajectories go to `dialogues/<set>.jsonl`. With a folder of noise the rows with recordings are gone through clean and at
     each ratio, into `dialogues/<set>-snr<dB>.jsonl`, and rows without are left out. Raises UserError, before the model is
     loaded, for a run that is not finished, a set without requests, and recordings or noise that cannot be used.
@@ -70,8 +74,9 @@ def converse_run(
     sources = noise.read_noise(noise_folder) if noise_folder is not None else []
     spoken = with_sound(name, asked) if noise_folder is not None else asked
     audio.check(dict.fromkeys(path for row in spoken for path in all_recordings(row)))
+    write = LocalModel(user_model) if user_model is not None else None
     _, model = load_run(run)
-    clean = converse(model, recipe, spoken, max_turns, "clean" if levels else name)
+    clean = converse(model, recipe, spoken, max_turns, "clean" if levels else name, write=write)
     write_jsonl(folder.dialogues(name), clean)
     summary: dict[str, Any] = {
         "kind": "dialogue",
@@ -81,13 +86,14 @@ def converse_run(
         "num_passages": len({_passage(row) for row in spoken}),
         "num_left_out": len(rows) - len(spoken),
         "max_turns": max_turns,
+        **({} if user_model is None else {"user": {"model": user_model, **_replies_worded(clean)}}),
         **trajectories.score(clean, recipe.evaluate.num_resamples),
     }
     found = []
     for level in levels:
         with tempfile.TemporaryDirectory(prefix="lalm-noise-") as copies:
             noisy_rows = write_noisy(spoken, Path(copies), sources, level, seed)
-            noisy = converse(model, recipe, noisy_rows, max_turns, f"{level:g} dB", heard_as=spoken)
+            noisy = converse(model, recipe, noisy_rows, max_turns, f"{level:g} dB", spoken, write)
         write_jsonl(folder.dialogues(part(name, level)), ({**one, "snr_db": level} for one in noisy))
         metrics = trajectories.score(noisy, recipe.evaluate.num_resamples)["metrics"]
         differ = trajectories.differences(noisy, clean)
@@ -106,11 +112,13 @@ def converse(
     max_turns: int,
     what: str = "",
     heard_as: Sequence[Utterance] | None = None,
+    write: user.Write | None = None,
 ) -> list[dict[str, Any]]:
     """The trajectories (docs/formats.md) of rows, in their order; those of an ambiguous row one after another.
 
     All dialogues are answered turn by turn together, so that rows of like length are generated at once. `heard_as` are the
-    rows whose recordings the trajectories name, where those of `rows` will not last.
+    rows whose recordings the trajectories name, where those of `rows` will not last. `write` is a language model that words the
+    user's replies (none: the annotated ones).
     """
     known = {row.id: row for row in heard_as or rows}
     dialogues = [_Dialogue(row) for row in rows]
@@ -126,6 +134,8 @@ def converse(
             for index, one in enumerate(dialogues)
             for after in ([one] if index not in answers else _go_on(one, answers[index], number < max_turns))
         ]
+        if write is not None:
+            dialogues = _worded(dialogues, write)
     return [found for one in dialogues for found in _as_json(one, known[one.row.id])]
 
 
@@ -139,9 +149,29 @@ def _go_on(one: _Dialogue, answer: dict[str, Any], more: bool) -> list[_Dialogue
         return [replace(one, open=False)]
     replies = range(len(clarification.replies)) if one.reply is None else [one.reply]
     return [
-        replace(one, reply=number, turns=(*one.turns, {"role": "user", "reply": clarification.replies[number][0]}))
+        replace(one, reply=number, turns=(*one.turns, {"role": "user", "said": clarification.replies[number][0]}))
         for number in replies
     ]
+
+
+def _worded(dialogues: Sequence[_Dialogue], write: user.Write) -> list[_Dialogue]:
+    """The dialogues with the replies that were just given in the words of a language model."""
+    result = list(dialogues)
+    new = [number for number, one in enumerate(result) if one.open and "by" not in one.turns[-1]]
+    asked = [
+        user.Question(result[number].row, result[number].turns[-2]["text"], result[number].reply or 0) for number in new
+    ]
+    for number, (said, own) in zip(new, user.replies(asked, write) if asked else [], strict=True):
+        turns = result[number].turns
+        worded = {"role": "user", "said": said, "by": "model" if own else "annotation"}
+        result[number] = replace(result[number], turns=(*turns[:-1], worded))
+    return result
+
+
+def _replies_worded(trajectories: Sequence[dict[str, Any]]) -> dict[str, int]:
+    """How many replies the language model worded, and how many were the annotation's."""
+    by = [turn.get("by") for one in trajectories for turn in one["turns"] if turn["role"] == "user"]
+    return {"num_worded": by.count("model"), "num_annotated": by.count("annotation")}
 
 
 def _so_far(one: _Dialogue) -> Utterance:
@@ -154,7 +184,7 @@ def _so_far(one: _Dialogue) -> Utterance:
     if one.turns and row.question:
         turns = (*turns, Turn("user", row.question))
     turns += tuple(
-        Turn("assistant", said["text"]) if said["role"] == "assistant" else said["reply"] for said in one.turns
+        Turn("assistant", said["text"]) if said["role"] == "assistant" else said["said"] for said in one.turns
     )
     answers = row.answers or ("-",)
     name = row.id if one.reply is None else f"{row.id}/reply-{one.reply}"
@@ -218,17 +248,27 @@ def _as_json(one: _Dialogue, known: Utterance) -> list[dict[str, Any]]:
     found = []
     for number, (reply, answers) in enumerate(known.clarification.replies):
         if one.reply in (None, number):
-            heard = None if reply.audio is None else str(reply.audio.absolute())
-            words = {"role": "user", "text": reply.text, "audio": heard}
-            turns = [words if said["role"] == "user" else said for said in one.turns]
+            turns = [_user_turn(said, reply) if said["role"] == "user" else said for said in one.turns]
             found.append({**row, "reply": number, "turns": turns, "answers": list(answers)})
     return found
+
+
+def _user_turn(said: dict[str, Any], reply: Turn) -> dict[str, Any]:
+    """A reply as it is kept: the set's own (the one that was heard may be a noisy copy, and gone), or the model's words."""
+    worded = said.get("by") == "model"
+    heard = None if worded or reply.audio is None else str(reply.audio.absolute())
+    text = said["said"].text if worded else reply.text
+    return {"role": "user", "text": text, "audio": heard, **({"by": said["by"]} if "by" in said else {})}
 
 
 def as_text(summary: dict[str, Any]) -> str:
     """The figures for a person: a line each, and one a level of noise below it."""
     about_set = f"{many(summary['num'], 'dialogue')}, {summary['num_ambiguous']} ambiguous"
     lines = [f"{about_set}, at most {summary['max_turns']} turns of the model"]
+    if "user" in summary:
+        said = summary["user"]
+        words = many(said["num_worded"], "reply")
+        lines.append(f"{words} in the words of {said['model']}, {said['num_annotated']} in the annotation's")
     for name, score in summary["metrics"].items():
         lines.append(f"{name:<24} {_shown(score)}")
         for level in summary.get("levels", ()):
