@@ -149,7 +149,7 @@ def test_one_task_and_several_are_compared_on_spoken_dialogues(tmp_path):
     answered = {cell["metrics"]["squad_f1"]["n"] for cell in results["cells"]}
     assert answered == {3}, "a clear request, and an ambiguous one after each of two replies"
     (pair,) = (one for one in results["comparisons"] if one["metric"] == "squad_f1")
-    assert {pair["a"]["scheme"], pair["b"]["scheme"]} == {"curriculum", "multitask"}
+    assert {pair[side].partition("-")[0] for side in "ab"} == {"curriculum", "multitask"}, pair
 
 
 def spoken(row, folder):
@@ -177,6 +177,24 @@ def test_ablations_leave_each_task_out_in_turn():
     small, _ = load_study(FILES["sqa"])
     assert small.recipe == study.recipe
     assert small.schemes == (study.schemes[0], everything)
+
+
+@pytest.mark.parametrize(("name", "num_runs"), [("english_to_french", 22), ("xs_cot", 3), ("mixture", 3)])
+def test_studies_across_languages_ask_for_the_runs_they_announce(name, num_runs):
+    study, base = load_study(STUDIES / "transfer" / f"{name}.yaml")
+    todo = runs(study, base)
+    assert len(todo) == num_runs
+    assert {run.variant for run in todo} == set(study.variants or {None})
+    sources = [Path(part["root"]).name for part in todo[0].recipe.data.corpus.options["parts"].values()]
+    assert sources == ["slurp", "massive_fr", "xling_speech"]
+
+
+def test_a_variant_may_tag_the_instructions():
+    study, base = load_study(STUDIES / "transfer" / "mixture.yaml")
+    plain, warm, tagged = (run.recipe for run in runs(study, base))
+    assert [one.task_tags for one in (plain, warm, tagged)] == [False, False, True]
+    assert [one.data.language_temperature for one in (plain, warm, tagged)] == [None, 3, None]
+    assert tagged.model_copy(update={"task_tags": False}) == plain
 
 
 def test_a_study_ends_with_its_table_and_the_page(tmp_path, capsys):

@@ -34,11 +34,12 @@ class Reference(BaseModel):
 
 
 class Variant(BaseModel):
-    """Other rows to train on: what of the recipe's data is different, and where in the grid it is run."""
+    """Other rows to train on, or tagged instructions: what is different in the recipe, and where in the grid it is run."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     data: dict[str, Any] = Field({}, description="keys of the recipe's data section that take the place of its own")
+    task_tags: bool | None = Field(None, description="whether instructions are tagged (none: as the recipe says)")
     schemes: tuple[str, ...] | None = Field(
         None, description="schemes that it is run with, at just the shares below (none: as the study's grid says)"
     )
@@ -156,7 +157,11 @@ def _variants(study: Study, values: dict[str, Any]) -> dict[str | None, dict[str
     """The recipe's values of each variant; one without a name where the study has none."""
     if not study.variants:
         return {None: values}
-    return {name: {**values, "data": {**values.get("data", {}), **one.data}} for name, one in study.variants.items()}
+    tags = {name: {} if one.task_tags is None else {"task_tags": one.task_tags} for name, one in study.variants.items()}
+    return {
+        name: {**values, **tags[name], "data": {**values.get("data", {}), **one.data}}
+        for name, one in study.variants.items()
+    }
 
 
 def _without_selector(study: Study, values: dict[str, Any]) -> dict[str, Any]:
