@@ -22,6 +22,7 @@ class LocalModel:
 
     def __init__(self, source: str) -> None:
         """Raises ModelError if the weights are not there, are no safetensors or answer to no instructions."""
+        import torch
         from transformers import AutoModelForCausalLM
 
         part = parts.find(str(_folder(source)) if source in EMBEDDED else source)
@@ -37,6 +38,7 @@ class LocalModel:
         if self._tokenizer.pad_token_id is None:
             self._tokenizer.pad_token = self._tokenizer.eos_token
         self._model: Any = parts.load_weights(AutoModelForCausalLM, part)
+        self._model.to("cuda" if torch.cuda.is_available() else "cpu")
 
     def __call__(self, prompts: Sequence[str], max_new_tokens: int, what: str = "") -> list[str]:
         """What the model says to each prompt; `what` opens the line on standard error that says how far it is.
@@ -61,7 +63,9 @@ class LocalModel:
     def _batch(self, texts: Sequence[str], max_new_tokens: int) -> list[str]:
         import torch
 
-        rows = self._tokenizer(list(texts), return_tensors="pt", padding=True, add_special_tokens=False)
+        rows = self._tokenizer(list(texts), return_tensors="pt", padding=True, add_special_tokens=False).to(
+            self._model.device
+        )
         length = rows["input_ids"].shape[1]
         room = getattr(self._model.config, "max_position_embeddings", None)
         if room is not None and length + max_new_tokens > room:
