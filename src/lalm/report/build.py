@@ -19,7 +19,7 @@ from lalm.report.pages import run_page, study_page
 from lalm.report.robustness import noise_table, runs_under_noise, study_under_noise
 from lalm.report.runs import RunFolder, load_runs, run_tables
 from lalm.report.standings import Standings
-from lalm.report.tables import comparison_table, latex, markdown, study_tables
+from lalm.report.tables import comparison_table, free_comparison_table, latex, markdown, study_tables
 from lalm.rundir import write_text
 
 Format = Literal["html", "markdown", "latex"]
@@ -64,6 +64,7 @@ def _study(root: Path, path: Path, fmt: Format) -> str:
     more = [
         comparison_table(study),
         grammar_table(study),
+        free_comparison_table(study),
         gain_table(standings, more_speech(standings)),
         noise_table(noise) if noise is not None else None,
         gap.table if gap is not None else None,

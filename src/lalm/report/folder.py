@@ -187,6 +187,7 @@ class Results(_Row):
     references: tuple[Reference, ...]
     comparisons: tuple[Comparison, ...]
     grammar: tuple[BothWays, ...] = ()
+    free_comparisons: tuple[Comparison, ...] = ()
     by_language: ByLanguage = ByLanguage()
     curves: tuple[Curve, ...] = ()
     examples: tuple[Example, ...] = ()

@@ -28,7 +28,7 @@ from lalm.report.robustness import UnderNoise, noise_figure, noise_table, runs_u
 from lalm.report.runs import RunFolder, comparisons, run_tables
 from lalm.report.signs import run_signs
 from lalm.report.standings import Standings
-from lalm.report.tables import Table, comparison_table, study_tables
+from lalm.report.tables import Table, comparison_table, free_comparison_table, study_tables
 from lalm.report.words import duration, metric, recordings, share
 
 _TEMPLATES = Path(__file__).with_name("templates")
@@ -74,6 +74,7 @@ def study_page(study: StudyFolder, page: Path) -> str:
         others=others,
         cost=cost,
         both_ways=grammar_table(study),
+        free_comparisons=free_comparison_table(study),
         winners=list(_winners(standings)),
         cascades=bool(study.of_role("cascade")),
         comparisons=comparison_table(study),

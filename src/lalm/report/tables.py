@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from lalm.report.folder import Curve, Interval, Point, StudyFolder
+from lalm.report.folder import Comparison, Curve, Interval, Point, StudyFolder
 from lalm.report.words import NONE, Metric, duration, metric, share
 
 _LATEX = {
@@ -141,15 +141,24 @@ def study_tables(study: StudyFolder) -> list[Table]:
 
 def comparison_table(study: StudyFolder) -> Table | None:
     """Every paired comparison, in the order of the results; None if there are none."""
+    return _compared("Paired comparisons", study, study.results.comparisons)
+
+
+def free_comparison_table(study: StudyFolder) -> Table | None:
+    """The same of answers without the grammar; None if no run was judged both ways."""
+    return _compared("Paired comparisons of free answers", study, study.results.free_comparisons)
+
+
+def _compared(title: str, study: StudyFolder, comparisons: Iterable[Comparison]) -> Table | None:
     rows = []
-    for found in study.results.comparisons:
+    for found in comparisons:
         one = metric(found.metric, study.results.metrics)
         interval = NONE if found.low is None else f"{one.signed(found.low)} to {one.signed(found.high)}"
         name = f"{found.a.replace('_', ' ')} against {found.b.replace('_', ' ')}"
         name += "" if found.metric == study.primary else f", {one.title}"
         rows.append([Entry(name), Entry(one.signed(found.difference)), Entry(interval), Entry(found.verdict)])
     header = [Entry("first against second"), Entry("difference"), Entry("95 % interval"), Entry("the first is")]
-    return Table("Paired comparisons", header, [Group("", rows)]) if rows else None
+    return Table(title, header, [Group("", rows)]) if rows else None
 
 
 def markdown(tables: Sequence[Table]) -> str:

@@ -18,7 +18,7 @@ from lalm.evaluate.score import read_predictions
 from lalm.records import Pools
 from lalm.rundir import RunDir, read_json, write_json
 from lalm.study.answers import Answers
-from lalm.study.both_ways import free_scores, with_and_without
+from lalm.study.both_ways import FREE, free_scores, with_and_without
 from lalm.study.by_language import language_comparisons, language_points, of_cell
 from lalm.study.curves import curves
 from lalm.study.examples import keep_examples
@@ -50,6 +50,8 @@ def collect(out: Path, study: Study, todo: Sequence[Run]) -> dict[str, Any]:
     answers = Answers(out)
     drawn = curves(cells, references, study.primary_metric, answers)
     compared = list(_comparisons(drawn, study.primary_metric, answers))
+    grammar = list(with_and_without(drawn, [*cells, *references], study.primary_metric, answers))
+    freely = {run for found in grammar for run in found["runs"]}
     results = {
         "title": study.title,
         "question": study.question,
@@ -79,7 +81,12 @@ def collect(out: Path, study: Study, todo: Sequence[Run]) -> dict[str, Any]:
             "points": language_points(drawn, cells, study.primary_metric, answers),
             "comparisons": list(language_comparisons(compared, answers)),
         },
-        "grammar": list(with_and_without(drawn, [*cells, *references], study.primary_metric, answers)),
+        "grammar": grammar,
+        "free_comparisons": [
+            {**one, **answers.compare(one["a_runs"], one["b_runs"], study.primary_metric, (FREE, FREE))}
+            for one in compared
+            if freely.issuperset([*one["a_runs"], *one["b_runs"]])
+        ],
         "examples": keep_examples(out, drawn, study.primary_metric, answers),
     }
     write_json(out / "results.json", results)
