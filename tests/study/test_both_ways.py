@@ -68,11 +68,60 @@ def test_the_difference_is_paired_and_drawn(results):
     assert "Answers with and without the grammar" in build_report([folder], fmt="markdown").read_text()
 
 
+def test_free_answers_are_compared_too_and_what_they_decide_otherwise_is_remarked(results):
+    folder, found = results
+    runs = [cell["run"] for cell in found["cells"]]
+    pair = {
+        "a": "curriculum 0 %",
+        "b": "text_only 0 %",
+        "a_runs": runs[:1],
+        "b_runs": runs[1:],
+        "metric": "command_acceptance",
+    }
+    pair |= {"difference": 0.02, "low": -0.01, "high": 0.05, "verdict": "undecided", "speech_share": 0.0}
+    free = {**pair, "difference": 0.12, "low": 0.05, "high": 0.2, "verdict": "better"}
+    other = folder / "otherwise"
+    other.mkdir()
+    (other / "results.json").write_text(json.dumps({**found, "comparisons": [pair], "free_comparisons": [free]}))
+    page = build_report([other]).read_text(encoding="utf-8")
+    assert "1 paired comparisons of free answers" in page
+    assert (
+        "Decided otherwise by free answers, without the grammar: curriculum 0 % is better than text only 0 % (+12.0)."
+        in page
+    )
+    assert "Paired comparisons of free answers" in build_report([other], fmt="markdown").read_text()
+
+
+def test_results_hold_the_comparisons_of_free_answers(study_values, tmp_path):
+    """Against the predictions that the runs left, averaged by hand."""
+    plugins.load("corpora", "barista").make_tiny(tmp_path / "corpus", seed=0)
+    recipe = study_values["recipe"]
+    recipe = {**recipe, "evaluate": {**recipe["evaluate"], "constrained": True}}
+    values = {
+        **study_values,
+        "recipe": recipe,
+        "schemes": ["text_only", "speech_only"],
+        "speech_shares": [0, 1],
+        "seeds": [0],
+    }
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(values))
+    study, base = load_study(tmp_path / "study.yaml")
+    todo = [run for run in runs(study, base) if run.role == "cell"]
+    for run in todo:
+        write_text(RunDir(tmp_path / "runs" / run.name).recipe, to_yaml(run.recipe))
+        work(tmp_path, run.name, oracle_text=False)
+    found = collect(tmp_path, study, todo)
+    (held,), (free,) = found["comparisons"], found["free_comparisons"]
+    assert (held["a"], held["b"]) == (free["a"], free["b"])
+    by_run = {cell["run"]: cell["free_metrics"]["command_acceptance"]["value"] for cell in found["cells"]}
+    assert free["difference"] == pytest.approx(by_run[free["a_runs"][0]] - by_run[free["b_runs"][0]])
+
+
 def test_a_study_of_free_answers_says_nothing_of_it(results):
     folder, found = results
     for cell in found["cells"]:
         del cell["free_metrics"], cell["free_status"]
-    del found["grammar"]
+    del found["grammar"], found["free_comparisons"]
     other = folder / "free"
     other.mkdir()
     (other / "results.json").write_text(json.dumps(found))

@@ -20,6 +20,7 @@ def remarks(standings: Standings) -> list[str]:
         *_uncertain(standings),
         *_losing(standings),
         *_falling(standings),
+        *_freely(standings),
         *study_signs(standings),
         *_references(study),
         *_mixed_origins(study),
@@ -100,6 +101,18 @@ def _falling(standings: Standings) -> list[str]:
                 f"{curve.name.capitalize()} is best at {share(top.speech_share)} of the recordings and gets worse with more."
             )
     return result
+
+
+def _freely(standings: Standings) -> list[str]:
+    """Comparisons that are decided otherwise by the answers that the same runs gave without the grammar."""
+    obeying = {(one.a, one.b): one.verdict for one in standings.study.results.comparisons}
+    found = [
+        f"{one.a.replace('_', ' ')} is {one.verdict} than {one.b.replace('_', ' ')} ({standings.metric.signed(one.difference)})"
+        for one in standings.study.results.free_comparisons
+        if one.verdict != "undecided" and one.verdict != obeying.get((one.a, one.b))
+    ]
+    more = f", and {len(found) - 4} more" if len(found) > 4 else ""
+    return [f"Decided otherwise by free answers, without the grammar: {'; '.join(found[:4])}{more}."] if found else []
 
 
 def _references(study: StudyFolder) -> list[str]:
