@@ -7,6 +7,7 @@ import shutil
 import pytest
 from fake_study import make_study, results_of
 
+from lalm.report.ablations import task_gains
 from lalm.report.build import build_report
 from lalm.report.folder import load_study
 from lalm.report.of_tasks import runs_tasks, stages, study_tasks
@@ -109,6 +110,56 @@ def test_tasks_against_each_other_and_worse_than_one_alone_are_remarked(study):
     for remark in (conflict, worse):
         assert remark in page
     assert "opposite directions" not in " ".join(others)
+
+
+def test_what_several_tasks_gain_is_said_and_which_of_them_carries_it(study, tmp_path):
+    (few, many) = task_gains(Standings(load_study(study)))
+    assert few.startswith("At 6 recordings (10 %), the own task with ")
+    assert "intent only + transcribe is " in few
+    assert "worse than the own task alone (−" in many
+    assert many.endswith("Which task carries that, no run tells: none leaves one out.")
+
+    results = results_of(study)
+    (whole,) = (one for one in results["curves"] if (one["scheme"], one["role"]) == ("multitask", "cell"))
+    share = {one["speech_share"]: one["runs"][0] for one in whole["points"]}
+    for left, gain in (("transcribe", 0.1), ("intent_only", -0.02)):
+        kept = next(task for task in SEVERAL["tasks"] if task != left)
+        options = {key: value for key, value in whole["options"].items() if not key.startswith(f"tasks.{left}.")}
+        runs = {
+            one["speech_share"]: [run.replace("multitask", f"without-{left}") for run in one["runs"]]
+            for one in whole["points"]
+        }
+        less = [{**one, "runs": runs[one["speech_share"]]} for one in whole["points"]]
+        for one in less:
+            value = one["metrics"]["command_acceptance"]["value"]
+            one["metrics"] = {"command_acceptance": {**one["metrics"]["command_acceptance"], "value": value - gain}}
+        results["curves"].append(
+            {**whole, "label": f"without {left}", "options": {**options, "tasks": kept}, "points": less}
+        )
+        results["comparisons"].append(
+            {
+                "a": "multitask 100 %",
+                "b": f"without {left} 100 %",
+                "a_runs": [share[1.0]],
+                "b_runs": runs[1.0],
+                "speech_share": 1.0,
+                "metric": "command_acceptance",
+                "difference": gain,
+                "low": gain - 0.03,
+                "high": gain + 0.03,
+                "verdict": "better" if gain > 0.03 else "undecided",
+            }
+        )
+    copy = tmp_path / "ablation"
+    shutil.copytree(study, copy)
+    write_json(copy / "results.json", results)
+    (few, many) = task_gains(Standings(load_study(copy)))
+    assert "no run tells" in few, "compared at all recordings only"
+    assert many.endswith(
+        "With each task less without it: transcribe +10.0, +7.0 to +13.0; intent only −2.0, −5.0 to +1.0; transcribe carries most."
+    )
+    page = build_report([copy]).read_text(encoding="utf-8")
+    assert "transcribe carries most." in page
 
 
 def test_another_base_is_no_comparison(study, tmp_path):

@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from lalm import __version__, plugins
 from lalm.report import figures
+from lalm.report.ablations import task_gains
 from lalm.report.both_ways import grammar_table
 from lalm.report.conclusion import conclude
 from lalm.report.dialogues import runs_dialogues, study_dialogues
@@ -86,6 +87,7 @@ def study_page(study: StudyFolder, page: Path) -> str:
         dialogues=study_dialogues(study),
         languages=_languages(study),
         tasks=study_tasks(study),
+        task_gains=task_gains(standings),
         examples=examples,
         examples_note=examples_note,
         remarks=remarks(standings),

@@ -70,9 +70,9 @@ def _worse_than_one_task(standings: Standings) -> list[str]:
     """Schemes of several tasks that the paired test finds worse than their base scheme alone."""
     found = []
     for curve in standings.study.cells:
-        alone = _alone(standings.study, curve)
-        for point in curve.own if alone is not None else ():
-            other = next((one for one in alone.own if one.speech_share == point.speech_share), None)  # type: ignore[union-attr]
+        single = alone(standings.study, curve)
+        for point in curve.own if single is not None else ():
+            other = next((one for one in single.own if one.speech_share == point.speech_share), None)  # type: ignore[union-attr]
             difference = standings.between(point, other) if other is not None else None
             if difference is not None and difference.verdict == "worse":
                 shown = f"{curve.name} at {where(point)}, {standings.metric.signed(difference.value)}"
@@ -83,7 +83,7 @@ def _worse_than_one_task(standings: Standings) -> list[str]:
     ] if found else []  # fmt: skip
 
 
-def _alone(study: StudyFolder, curve: Curve) -> Curve | None:
+def alone(study: StudyFolder, curve: Curve) -> Curve | None:
     """The curve of the scheme that a multi-task scheme is over, with the same options and all else alike."""
     base = curve.options.get("base")
     own = {name.removeprefix("base."): value for name, value in curve.options.items() if name.startswith("base.")}

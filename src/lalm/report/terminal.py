@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lalm.report.ablations import task_gains
 from lalm.report.folder import load_study
 from lalm.report.selectors import against_random
 from lalm.report.standings import Standings
@@ -11,7 +12,8 @@ from lalm.report.tables import Entry, study_tables
 
 
 def standings_text(root: Path) -> str:
-    """The primary metric of a study by scheme and share, the best of each column starred; which selectors beat random.
+    """The primary metric of a study by scheme and share, the best of each column starred; which selectors beat random, what
+    several tasks gain.
 
     Raises UserError for a folder that is no finished study.
     """
@@ -30,7 +32,8 @@ def standings_text(root: Path) -> str:
     ]
     starred = any(entry.best for group in table.groups for row in group.rows for entry in row)
     note = " (* the best with that many recordings)" if starred else ""
-    said = against_random(Standings(study))
+    standings = Standings(study)
+    said = [*against_random(standings), *task_gains(standings)]
     return "\n".join([f"{table.caption}{note}", *(line.rstrip() for line in lines), *said])
 
 
