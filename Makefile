@@ -36,8 +36,8 @@ selectors: $(RUN)
 	$(BIN)/lalm study studies/selectors.yaml --out out/selectors
 
 # Texts are spoken once; a target is the last file that this writes.
-out/sqa_speech/README.md: recipes/sqa_text.yaml | $(RUN)
-	$(BIN)/lalm data synth recipes/sqa_text.yaml --engine flite --engine espeak_ng --out out/sqa_speech
+out/sqa_speech/README.md: recipes/questions/texts.yaml | $(RUN)
+	$(BIN)/lalm data synth recipes/questions/texts.yaml --engine flite --engine espeak_ng --out out/sqa_speech
 	@touch $@
 
 sqa: out/sqa_speech/README.md

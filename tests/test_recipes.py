@@ -27,6 +27,16 @@ def test_all_recipes_are_found():
     assert NAMES == ["csv", "curriculum", "qwen2_audio_slurp", "text_only"]
 
 
+@pytest.mark.parametrize("name", ["transfer/english_to_french", "transfer/sentences", "questions/texts"])
+def test_recipes_over_several_corpora_name_folders_of_the_checkout(name):
+    recipe = load_recipe(RECIPES / f"{name}.yaml")
+    assert recipe.data.root == RECIPES.parent
+    for part in recipe.data.corpus.options["parts"].values():
+        plugins.configure(plugins.load("corpora", part["corpus"]["name"]), {}, "corpus")
+        inside = not part["root"].startswith(("..", "out/"))
+        assert not inside or (RECIPES.parent / part["root"]).is_dir()
+
+
 @pytest.mark.parametrize("name", sorted(set(NAMES) - {"qwen2_audio_slurp"}))
 def test_a_recipe_trains_and_its_run_answers_the_test_set(name, tmp_path):
     path = RECIPES / f"{name}.yaml"
