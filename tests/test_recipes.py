@@ -32,7 +32,8 @@ def test_recipes_over_several_corpora_name_folders_of_the_checkout(name):
     recipe = load_recipe(RECIPES / f"{name}.yaml")
     assert recipe.data.root == RECIPES.parent
     for part in recipe.data.corpus.options["parts"].values():
-        plugins.configure(plugins.load("corpora", part["corpus"]["name"]), {}, "corpus")
+        options = {key: value for key, value in part["corpus"].items() if key != "name"}
+        plugins.configure(plugins.load("corpora", part["corpus"]["name"]), options, "corpus")
         inside = not part["root"].startswith(("..", "out/"))
         assert not inside or (RECIPES.parent / part["root"]).is_dir()
 

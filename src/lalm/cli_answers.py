@@ -28,7 +28,7 @@ def add_answers(command: Add) -> None:
     add.add_argument(
         "--user",
         metavar="MODEL",
-        help="local language model that words the user's replies: folder, hub id, smol or gemma",
+        help="local language model that words the user's replies: folder, hub id or smol",
     )
     add.add_argument("--max-turns", type=int, metavar="N", help="turns of the model in a dialogue at most (default: 3)")
     _add_noise(add)

@@ -40,7 +40,7 @@ def add_data(commands: Any, parser_class: type[argparse.ArgumentParser]) -> None
     add.add_argument("source", type=Path, nargs="?", help="manifest, folder of manifests, or recipe")
     add.add_argument("--corpus", help="corpus plug-in to read instead, with its defaults")
     add.add_argument("--root", type=Path, help="folder of that corpus (none: one that comes with the package)")
-    add.add_argument("--model", required=True, help="folder or hub id of an instruction-tuned model, or smol or gemma")
+    add.add_argument("--model", required=True, help="folder or hub id of an instruction-tuned model, or smol")
     add.add_argument(
         "--out", type=Path, required=True, help="manifest to write: all rows, training rows with questions"
     )
@@ -174,7 +174,7 @@ def _synth(args: argparse.Namespace) -> None:
 
 def _questions(args: argparse.Namespace) -> None:
     from lalm.speak.rows import rows_of
-    from lalm.write.manifest import write_questions
+    from lalm.write.questions_manifest import write_questions
 
     rows = rows_of(args.source, args.corpus, args.root, args.allow_outside_paths)
     print(write_questions(rows, args.out, args.model, args.per_row, args.seed))

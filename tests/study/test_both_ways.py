@@ -59,6 +59,7 @@ def test_the_difference_is_paired_and_drawn(results):
     ]
     assert [row["value"], row["free_value"]] == pytest.approx(values)
     assert row["difference"] == pytest.approx(values[0] - values[1])
+    assert row["free_low"] <= row["free_value"] <= row["free_high"]
     assert row["low"] <= row["difference"] <= row["high"]
     assert row["status"] == {"ok": 4}
     assert sum(row["free_status"].values()) == 4

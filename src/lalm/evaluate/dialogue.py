@@ -31,6 +31,7 @@ from lalm.records import Example, Turn, Utterance
 from lalm.rundir import RunDir, write_json, write_jsonl
 from lalm.write import user
 from lalm.write.local_model import LocalModel
+from lalm.write.texts import Write
 
 MAX_TURNS = 3
 
@@ -112,7 +113,7 @@ def converse(
     max_turns: int,
     what: str = "",
     heard_as: Sequence[Utterance] | None = None,
-    write: user.Write | None = None,
+    write: Write | None = None,
 ) -> list[dict[str, Any]]:
     """The trajectories (docs/formats.md) of rows, in their order; those of an ambiguous row one after another.
 
@@ -154,7 +155,7 @@ def _go_on(one: _Dialogue, answer: dict[str, Any], more: bool) -> list[_Dialogue
     ]
 
 
-def _worded(dialogues: Sequence[_Dialogue], write: user.Write) -> list[_Dialogue]:
+def _worded(dialogues: Sequence[_Dialogue], write: Write) -> list[_Dialogue]:
     """The dialogues with the replies that were just given in the words of a language model."""
     result = list(dialogues)
     new = [number for number, one in enumerate(result) if one.open and "by" not in one.turns[-1]]

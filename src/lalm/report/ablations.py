@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lalm.report.folder import Curve, Point
+from lalm.report.of_tasks import words
 from lalm.report.signs import alone
 from lalm.report.standings import Difference, Standings
 from lalm.report.words import where
@@ -27,7 +28,7 @@ def task_gains(standings: Standings) -> list[str]:
 
 
 def _sentence(standings: Standings, curve: Curve, point: Point, gain: Difference) -> str:
-    tasks = " + ".join(_words(task) for task in _tasks(curve))
+    tasks = " + ".join(words(task) for task in _tasks(curve))
     said = f"At {where(point)}, the own task with {tasks} is {_SAYS[gain.verdict]} the own task alone ({_range(standings, gain)})"
     carried = [
         (standings.rank(point) - standings.rank(other), task, difference)
@@ -37,9 +38,9 @@ def _sentence(standings: Standings, curve: Curve, point: Point, gain: Difference
     if not carried:
         return f"{said}. Which task carries that, no run tells: none leaves one out."
     carried.sort(key=lambda one: -one[0])
-    shown = "; ".join(f"{_words(task)} {_range(standings, difference)}" for _, task, difference in carried)
+    shown = "; ".join(f"{words(task)} {_range(standings, difference)}" for _, task, difference in carried)
     _, first, decisive = carried[0]
-    most = f"{_words(first)} carries most" if decisive.verdict == "better" else "no task is seen to carry it"
+    most = f"{words(first)} carries most" if decisive.verdict == "better" else "no task is seen to carry it"
     return f"{said}. With each task less without it: {shown}; {most}."
 
 
@@ -82,7 +83,3 @@ def _at(curve: Curve, point: Point) -> Point | None:
 def _range(standings: Standings, found: Difference) -> str:
     metric = standings.metric
     return f"{metric.signed(found.value)}, {metric.signed(found.low)} to {metric.signed(found.high)}"
-
-
-def _words(task: str) -> str:
-    return task.replace("_", " ")

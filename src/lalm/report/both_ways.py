@@ -17,11 +17,13 @@ def grammar_table(study: StudyFolder) -> Table | None:
     for found in study.results.grammar:
         one = metric(found.metric, study.results.metrics)
         values = [NONE if value is None else one.number(value) for value in (found.value, found.free_value)]
+        free = "" if found.free_low is None else f"{one.number(found.free_low)} to {one.number(found.free_high)}"
         interval = "" if found.low is None else f"{one.signed(found.low)} to {one.signed(found.high)}"
         rows.append(
             [
                 Entry(f"{found.name.replace('_', ' ')}, {recordings(found.num_speech)} ({share(found.speech_share)})"),
-                *map(Entry, values),
+                Entry(values[0]),
+                Entry(values[1], free),
                 Entry(one.signed(found.difference), interval),
                 Entry(found.verdict),
                 Entry(_unread(found.status)),

@@ -153,6 +153,8 @@ class BothWays(_Row):
     metric: str
     value: FiniteFloat | None
     free_value: FiniteFloat | None
+    free_low: FiniteFloat | None = None
+    free_high: FiniteFloat | None = None
     status: dict[str, int] = {}
     free_status: dict[str, int] = {}
     difference: FiniteFloat | None

@@ -97,7 +97,7 @@ def _table(groups: Sequence[tuple[str, Stage]]) -> Table | None:
     tasks = list(dict.fromkeys(task for _, stage in groups for task in stage.tasks))
     if not tasks:
         return None
-    header = [Entry("task"), Entry("loss a token"), *(Entry(_words(task)) for task in tasks)]
+    header = [Entry("task"), Entry("loss a token"), *(Entry(words(task)) for task in tasks)]
     return Table(
         "Tasks: loss, and cosine of the gradient with that of each task",
         header,
@@ -109,7 +109,7 @@ def _row(task: str, stage: Stage, tasks: Sequence[str]) -> list[Entry]:
     loss = stage.losses.get(task)
     cosines = [stage.cosines.get((task, other), stage.cosines.get((other, task))) for other in tasks]
     return [
-        Entry(_words(task)),
+        Entry(words(task)),
         Entry(NONE if loss is None else f"{loss:.3g}"),
         *(Entry(signed(one)) for one in cosines),
     ]
@@ -120,5 +120,6 @@ def signed(value: float | None) -> str:
     return NONE if value is None else f"{value:.2f}".replace("-0.00", "0.00").replace("-", "−")
 
 
-def _words(task: str) -> str:
+def words(task: str) -> str:
+    """A task's name as a person reads it."""
     return task.replace("_", " ")

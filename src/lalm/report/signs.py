@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from lalm.report.folder import Curve, Interval, StudyFolder
-from lalm.report.of_tasks import Stage, several, signed, stages
+from lalm.report.of_tasks import Stage, several, signed, stages, words
 from lalm.report.runs import RunFolder, read_log
 from lalm.report.standings import Standings
 from lalm.report.words import Metric, metric, where
@@ -56,7 +56,7 @@ def _conflicts(ends: Iterable[tuple[str, Stage]]) -> list[str]:
         for task in stage.tasks[1:]:
             value = stage.cosines.get((stage.tasks[0], task))
             if value is not None and value < CONFLICT:
-                found.append((value, f"{_words(task)} and {_words(stage.tasks[0])}, {signed(value)} ({name})"))
+                found.append((value, f"{words(task)} and {words(stage.tasks[0])}, {signed(value)} ({name})"))
     if not found:
         return []
     found.sort(key=lambda one: one[0])
@@ -158,7 +158,3 @@ def _lost_in_hearing(pairs: Iterable[tuple[str, Interval, Interval]], one: Metri
 def _first(found: Sequence[tuple[float, str]], number: int = 3) -> str:
     more = f"; and {len(found) - number} more" if len(found) > number else ""
     return "; ".join(text for _, text in found[:number]) + more
-
-
-def _words(task: str) -> str:
-    return task.replace("_", " ")

@@ -7,6 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import mean
 from typing import Any
 
+import numpy as np
+
+from lalm.evaluate import stats
 from lalm.rundir import RunDir, read_json
 from lalm.study.answers import Answers
 
@@ -34,6 +37,7 @@ def with_and_without(
             found = [judged[run] for run in point["runs"] if run in judged]
             if curve["role"] == "oracle_text" or point.get("borrowed") or not found or len(found) < len(point["runs"]):
                 continue
+            low, high = np.nanpercentile(answers.resample(point["runs"], metric, FREE), [2.5, 97.5])
             yield {
                 "name": curve["label"],
                 "speech_share": point["speech_share"],
@@ -42,6 +46,8 @@ def with_and_without(
                 "metric": metric,
                 "value": _mean(row["metrics"][metric]["value"] for row in found),
                 "free_value": _mean(row["free_metrics"][metric]["value"] for row in found),
+                "free_low": stats.known(float(low)),
+                "free_high": stats.known(float(high)),
                 "status": dict(sum((Counter(row["status"]) for row in found), Counter())),
                 "free_status": dict(sum((Counter(row["free_status"]) for row in found), Counter())),
                 **answers.compare(point["runs"], point["runs"], metric, ("test", FREE)),

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from lalm.records import Example, Turn, Utterance
+
+WORD = re.compile(r"\w[\w'’-]*")
+_LONG_ENOUGH = 4  # letters: shorter words are mostly grammar, and say little about whether one has listened
+
+
+def tells(word: str) -> bool:
+    """Whether a word is worth asking for: of four letters at least, or with a digit."""
+    return len(word) >= _LONG_ENOUGH or any(letter.isdigit() for letter in word)
 
 
 def heard(item: Utterance) -> tuple[Turn, ...]:

@@ -17,6 +17,7 @@ from lalm.errors import DataError
 from lalm.plugins import PluginConfig
 from lalm.records import Example, Utterance
 from lalm.tasks._turns import about, heard
+from lalm.tasks.answer import SPAN
 
 FIELD = "generated_questions"
 
@@ -24,11 +25,7 @@ FIELD = "generated_questions"
 class Config(PluginConfig):
     """Options of the task."""
 
-    instruction: str = Field(
-        "Answer the last question with the shortest span of what is said.",
-        min_length=1,
-        description="what the model is told first",
-    )
+    instruction: str = Field(SPAN, min_length=1, description="what the model is told first")
 
 
 def examples(item: Utterance, cfg: Config, rng: Random) -> list[Example]:

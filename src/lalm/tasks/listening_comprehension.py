@@ -17,13 +17,11 @@ from pydantic import Field, PositiveInt
 
 from lalm.plugins import PluginConfig
 from lalm.records import Example, Turn, Utterance
-from lalm.tasks._turns import about, heard
+from lalm.tasks._turns import WORD, about, heard, tells
 
 Kind = Literal["transcript", "speaker", "cloze", "order"]
 GAP = "___"
-_WORD = re.compile(r"\w[\w'’-]*")
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
-_LONG_ENOUGH = 4  # letters: shorter words are mostly grammar, and say little about whether one has listened
 
 
 class Config(PluginConfig):
@@ -125,11 +123,6 @@ def _sentences(turn: Turn, cfg: Config) -> list[str]:
 
 def _telling(texts: Sequence[str]) -> list[re.Match[str]]:
     """The words worth asking for, as they come: of four letters or with a digit, and said once in all of the texts."""
-    found = [word for text in texts for word in _WORD.finditer(text)]
+    found = [word for text in texts for word in WORD.finditer(text)]
     times = Counter(word.group().casefold() for word in found)
-    return [
-        word
-        for word in found
-        if times[word.group().casefold()] == 1
-        and (len(word.group()) >= _LONG_ENOUGH or any(letter.isdigit() for letter in word.group()))
-    ]
+    return [word for word in found if times[word.group().casefold()] == 1 and tells(word.group())]

@@ -1,19 +1,20 @@
 """A language model of this machine that writes short texts: greedily, through its own chat template.
 
-A folder or hub id of `transformers` with safetensors, or by the name of an embedded backbone the language model within it.
+A folder or hub id of `transformers` with safetensors, or `smol`, the language model of that embedded backbone (that of `gemma` was not
+trained to follow instructions).
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from lalm.errors import ModelError
 from lalm.models import parts
+from lalm.models.smol import smol_folder
 
-EMBEDDED = {"smol": "Apache-2.0", "gemma": "Gemma Terms of Use"}  # the licences of their language models
+_EMBEDDED, _ITS_LICENCE = "smol", "Apache-2.0"
 _BATCH = 16
 
 
@@ -25,9 +26,10 @@ class LocalModel:
         import torch
         from transformers import AutoModelForCausalLM
 
-        part = parts.find(str(_folder(source)) if source in EMBEDDED else source)
+        own = source == _EMBEDDED
+        part = parts.find(str(smol_folder() / "language_model") if own else source)
         self.source = source
-        self.licence = EMBEDDED.get(source) or parts.licence(part)
+        self.licence = _ITS_LICENCE if own else parts.licence(part)
         self._tokenizer: Any = parts.load_tokenizer(part)
         if not getattr(self._tokenizer, "chat_template", None):
             raise ModelError(
@@ -81,13 +83,3 @@ class LocalModel:
                 pad_token_id=self._tokenizer.pad_token_id,
             )
         return [text.strip() for text in self._tokenizer.batch_decode(ids[:, length:], skip_special_tokens=True)]
-
-
-def _folder(name: str) -> Path:
-    if name == "smol":
-        from lalm.models.smol import smol_folder
-
-        return smol_folder() / "language_model"
-    from lalm.models.gemma import gemma_folder
-
-    return gemma_folder() / "language_model"

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 
@@ -25,12 +25,11 @@ import numpy as np
 from lalm import plugins
 from lalm.data.dialogue_checks import stands_in
 from lalm.records import Reading, Utterance
+from lalm.tasks._turns import WORD, tells
 from lalm.tasks.generated_questions import FIELD
+from lalm.write.texts import Write, first_line
 
-Write = Callable[[Sequence[str], int, str], list[str]]
 SAME = 0.6  # F1 from which two answers are taken for one
-_WORD = re.compile(r"\w[\w'’-]*")
-_LONG_ENOUGH = 4  # letters of a word that an answer may begin or end with
 _QUESTION_TOKENS, _ANSWER_TOKENS = 40, 16
 KEPT = "kept"
 
@@ -55,13 +54,13 @@ def with_questions(
     known = list(rows)
     drafts = _drafts(known, num_per_row, seed)
     asked = write([_ask(draft) for draft in drafts], _QUESTION_TOKENS, "questions")
-    drafts = [replace(draft, question=_first_line(text)) for draft, text in zip(drafts, asked, strict=True)]
+    drafts = [replace(draft, question=first_line(text)) for draft, text in zip(drafts, asked, strict=True)]
     fates = _by_rule(drafts, known)
     left = [number for number, fate in enumerate(fates) if fate == KEPT]
     for told, fate in ((True, "answered otherwise"), (False, "known without listening")):
         answers = write([_answer(drafts[number], told) for number in left], _ANSWER_TOKENS, "answers")
         for number, answer in zip(left, answers, strict=True):
-            if (_f1(drafts[number].answer, _first_line(answer)) >= SAME) != told:
+            if (_f1(drafts[number].answer, first_line(answer)) >= SAME) != told:
                 fates[number] = fate
         left = [number for number in left if fates[number] == KEPT]
     for number in left:
@@ -98,18 +97,14 @@ def _spans(passage: str) -> list[str]:
     """Stretches of one to three words of a sentence that begin and end with telling words, each said once."""
     found: list[str] = []
     for sentence in re.split(r"(?<=[.!?])\s+", passage):
-        words = list(_WORD.finditer(sentence))
+        words = list(WORD.finditer(sentence))
         for length in (1, 2, 3):
             for first, last in zip(words, words[length - 1 :], strict=False):
                 span = sentence[first.start() : last.end()]
-                if _tells(first.group()) and _tells(last.group()) and not re.search(r"[,;:()\"]", span):
+                if tells(first.group()) and tells(last.group()) and not re.search(r"[,;:()\"]", span):
                     found.append(span)
     times = Counter(span.casefold() for span in found)
     return [span for span in found if times[span.casefold()] == 1]
-
-
-def _tells(word: str) -> bool:
-    return len(word) >= _LONG_ENOUGH or any(letter.isdigit() for letter in word)
 
 
 def _ask(draft: _Draft) -> str:
@@ -148,12 +143,8 @@ def _by_rule(drafts: Sequence[_Draft], rows: Sequence[Utterance]) -> list[str]:
     return fates
 
 
-def _first_line(text: str) -> str:
-    return next((line.strip() for line in text.splitlines() if line.strip()), "")
-
-
 def _plain(text: str) -> str:
-    return " ".join(_WORD.findall(text.casefold()))
+    return " ".join(WORD.findall(text.casefold()))
 
 
 def _f1(right: str, given: str) -> float:

@@ -6,15 +6,14 @@ are taken only if they hold one that sets this reply apart from the row's other 
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lalm.records import Turn, Utterance
+from lalm.tasks._turns import WORD
+from lalm.write.texts import Write, first_line
 
-Write = Callable[[Sequence[str], int, str], list[str]]
 _TOKENS = 32
-_WORD = re.compile(r"\w[\w'’-]*")
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ def replies(questions: Sequence[Question], write: Write) -> list[tuple[Turn, boo
     found = []
     for one, text in zip(questions, texts, strict=True):
         meant, _ = _replies(one.row)[one.reply]
-        said = next((line.strip().strip('"') for line in text.splitlines() if line.strip()), "")
+        said = first_line(text).strip('"')
         own = bool(meant.text) and bool(_words(said) & _telling(one))
         found.append((Turn("user", said) if own else meant, own))
     return found
@@ -64,4 +63,4 @@ def _replies(row: Utterance) -> tuple[tuple[Turn, tuple[str, ...]], ...]:
 
 
 def _words(text: str) -> set[str]:
-    return set(_WORD.findall(text.casefold()))
+    return set(WORD.findall(text.casefold()))
