@@ -152,6 +152,7 @@ def test_the_command_writes_all_rows_and_says_what_fell(tmp_path, model, capsys)
     assert "2 drafts by" in said
     assert "0 kept" in said  # weights drawn at random ask nothing
     assert "left out: 2 no question" in said
+    assert "6 rows. None has a question: take a larger model" in said
     assert len(read_manifest(out)) == 6
     assert main([*command, "--out", str(out)]) == 2
     assert "is there already" in capsys.readouterr().err

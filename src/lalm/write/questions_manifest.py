@@ -38,8 +38,11 @@ def said(fates: Counter[str], num_rows: int, made_by: str, out: Path) -> str:
     total = sum(fates.values())
     lines = [f"{many(total, 'draft')} by {made_by}: {fates[KEPT]} kept."]
     lines += [f"  left out: {number} {reason}" for reason, number in fates.most_common() if reason != KEPT]
-    lines.append(
-        f"Wrote {out}, {many(num_rows, 'row')}. The task generated_questions makes examples of them: "
+    use = (
+        "The task generated_questions makes examples of them: "
         "scheme: {name: multitask, tasks: {generated_questions: 0.5}}."
+        if fates[KEPT]
+        else "None has a question: take a larger model, or try more (--per-row)."
     )
+    lines.append(f"Wrote {out}, {many(num_rows, 'row')}. {use}")
     return "\n".join(lines)
