@@ -24,11 +24,13 @@ def flops_of(model: Any, rows: Sequence[Example], scenario: Scenario, mode: str)
         load = _load_of(model, batch, with_answers=mode != "answer")
         total["hear_plain"] += flops.encoder(sizes, [flops.WINDOW_FRAMES] * len(batch))
         total["hear"] += flops.encoder(sizes, load.frames)
-        for name, plain in (("rest_plain", True), ("rest", False)):
-            if mode == "answer":
+        if mode == "answer":
+            for name, plain in (("rest_plain", True), ("rest", False)):
                 total[name] += flops.answering(sizes, load, scenario.answer_tokens, plain)
-            else:
-                total[name] += flops.training(sizes, load, plain)
+            continue
+        total["rest"] += flops.training(sizes, load, plain=False)
+        for portion in scenario.in_plain_portions(batch):
+            total["rest_plain"] += flops.training(sizes, _load_of(model, portion, with_answers=True), plain=True)
     return total
 
 

@@ -73,13 +73,17 @@ class _Work:
         optimizer = torch.optim.AdamW(self.trained(), lr=LEARNING_RATE, weight_decay=0.0)
         self.model.module.train()
         for examples in batches:
-            with self.autocast():
-                loss, _ = plain.loss(examples)
-            loss.backward()
+            answer_tokens, total = sum(len(self.model.row(example).answer) for example in examples), 0.0
+            for portion in self.scenario.in_plain_portions(examples):
+                with self.autocast():
+                    loss, num_tokens = plain.loss(portion)
+                loss = loss * (num_tokens / answer_tokens)
+                loss.backward()
+                total += float(loss.detach())
             torch.nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], self.cfg.max_grad_norm)
             optimizer.step()
             optimizer.zero_grad()
-            yield float(loss)
+            yield total
 
     def autocast(self) -> torch.autocast:
         """As `lalm train` computes."""
