@@ -10,7 +10,7 @@ import pytest
 from lalm.errors import DataError
 from lalm.evaluate.parse import asks_back
 from lalm.evaluate.predict import prediction_row
-from lalm.evaluate.score import read_predictions, readings, score_rows
+from lalm.evaluate.score import compare_rows, read_predictions, readings, score_rows
 from lalm.records import Example, Frame, Reading, Turn
 
 TURNS = (Turn("narrator", "Mia has two cats.", Path("/sounds/n.flac"), 2.0), Turn("user", "What is it called?"))
@@ -90,6 +90,12 @@ BAD = {
     "an answer of another type": ({"answers": ["Tom", 3]}, "field 'answers' is ['Tom', 3], a list of strings"),
     "ambiguous in words": ({"ambiguous": "yes"}, "field 'ambiguous' is 'yes', true, false or null"),
     "no words": ({"raw": None}, "field 'raw' is None, a string is needed"),
+    "turns of another type": ({"turns": "Mia"}, "field 'turns' is 'Mia', a list of {'role', 'text', 'audio'}"),
+    "a turn without a role": ({"turns": [{"text": "Mia"}]}, "field 'turns' is [{'text': 'Mia'}], a list of"),
+    "words of another type": (
+        {"turns": [{"role": "user", "text": 3}]},
+        "field 'turns' is [{'role': 'user', 'text': 3}], a list",
+    ),
     "language of another type": ({"language": 3}, "field 'language' is 3, a string is needed"),
 }
 
@@ -110,3 +116,24 @@ def test_ambiguous_without_answers_is_no_question(tmp_path):
     path.write_text(json.dumps({**row, "ambiguous": True}), encoding="utf-8")
     with pytest.raises(DataError, match="stands there without 'answers'"):
         read_predictions(path)
+
+
+def test_questions_about_one_passage_are_drawn_together():
+    def about(passage: str, number: int, answer: str) -> dict:
+        turns = (Turn("narrator", passage), Turn("user", f"Question {number}?"))
+        return prediction_row(
+            Example(f"{passage}-{number}", "Answer.", "Tom", turns=turns, answers=("Tom",)), answer, 0.1
+        )
+
+    answers = ["Tom", "Ann", "Tom", "Tom", "Ann", "Tom"]
+    once = [about(f"Passage {place}.", 0, answer) for place, answer in enumerate(answers)]
+    # five questions a passage that are all right or all wrong say no more about other passages than one does
+    five = [about(f"Passage {place}.", number, answer) for place, answer in enumerate(answers) for number in range(5)]
+    found = [score_rows(rows, ["squad_em"])["metrics"]["squad_em"] for rows in (once, five)]
+    assert (found[0]["n"], found[1]["n"]) == (6, 30)
+    for name in ("value", "low", "high"):
+        assert found[1][name] == pytest.approx(found[0][name])
+    assert found[1]["high"] - found[1]["low"] > 0.4
+    wrong = [[{**row, "raw": "Ann"} for row in rows] for rows in (once, five)]
+    apart = [compare_rows([right], [other], "squad_em") for right, other in zip((once, five), wrong, strict=True)]
+    assert apart[1] == pytest.approx(apart[0])

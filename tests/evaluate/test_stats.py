@@ -139,3 +139,23 @@ def test_what_is_not_defined_is_none():
     rare = nothing.copy()
     rare[0] = (1, 0, 0)
     assert stats.interval(rare, F1, 200, seed=0) == (1.0, 1.0, 1.0)
+
+
+def test_counts_of_groups_are_sums_in_the_order_of_their_first_items():
+    counts = np.array([[1.0, 1.0], [0.0, 1.0], [1.0, 1.0], [3.0, 0.0]])
+    assert stats.by_group(counts, ["b", "a", "b", "c"]).tolist() == [[2.0, 2.0], [0.0, 1.0], [3.0, 0.0]]
+    assert stats.by_group(counts, list("wxyz")).tolist() == counts.tolist()
+
+
+def test_an_interval_over_groups_is_that_of_the_variance_between_them():
+    # a share over groups of equal size: its standard error is that of the groups' means (closed form)
+    rng = np.random.default_rng(5)
+    odds = np.repeat(rng.beta(2, 2, size=200), 10)
+    right = (rng.random(2000) < odds).astype(float)
+    counts = np.stack([right, np.ones(2000)], axis=1)
+    _, low, high = stats.interval(
+        stats.by_group(counts, [str(place // 10) for place in range(2000)]), ACCURACY, 20_000, 3
+    )
+    error = right.reshape(200, 10).mean(axis=1).std() / np.sqrt(200)
+    assert high - low == pytest.approx(2 * 1.96 * error, rel=0.04)
+    assert high - low > 1.3 * (2 * 1.96 * right.std() / np.sqrt(2000))

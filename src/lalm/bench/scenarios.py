@@ -109,7 +109,9 @@ SCENARIOS = {
             size="7b",
             precision="bfloat16",
         ),
-        Scenario("tiny", "a tiny model: to try the command", "smol", 60, 2, 2, 8, (0.3, 0.9), size="tiny", plain_rows=1),
+        Scenario(
+            "tiny", "a tiny model: to try the command", "smol", 60, 2, 2, 8, (0.3, 0.9), size="tiny", plain_rows=1
+        ),
     )
 }
 

@@ -27,7 +27,7 @@ from lalm.data.dialogue import all_recordings, with_turns
 from lalm.errors import DataError, UserError, many
 from lalm.evaluate import stats
 from lalm.evaluate.predict import answered, load_run, rows_to_answer, run_grammar, scores_of
-from lalm.evaluate.score import compare_rows, count_array
+from lalm.evaluate.score import compare_rows, grouped_counts
 from lalm.records import Turn, Utterance
 from lalm.rundir import RunDir, write_json, write_jsonl
 
@@ -205,7 +205,7 @@ def summarise(clean: Sequence[Row], noisy: Mapping[float, Sequence[Row]], cfg: E
     means = {}
     for name in cfg.metrics:
         metric = plugins.load("metrics", name)
-        members = [count_array(rows, metric) for rows in noisy.values()]
+        members = [grouped_counts(rows, metric) for rows in noisy.values()]
         if all(counts.shape[1] for counts in members):
             found = stats.mean_interval(members, metric.reduce, cfg.num_resamples, seed=0)
             value, low, high = map(stats.known, found)

@@ -61,13 +61,15 @@ def _scores(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str], num_resam
     totals: dict[str, list[float]] = {}
     for name in metrics:
         metric = plugins.load("metrics", name)
-        found = [counts for counts in _counts(rows, metric) if counts is not None]
+        counted = [(row, counts) for row, counts in zip(rows, _counts(rows, metric), strict=True) if counts is not None]
         value = low = high = None
-        if found:
-            counts = np.array(found, dtype=float)
+        if counted:
+            counts = stats.by_group(
+                np.array([one for _, one in counted], dtype=float), [group(row) for row, _ in counted]
+            )
             value, low, high = map(stats.known, stats.interval(counts, metric.reduce, num_resamples, seed))
             totals[name] = counts.sum(axis=0).tolist()
-        values[name] = {"value": value, "low": low, "high": high, "n": len(found)}
+        values[name] = {"value": value, "low": low, "high": high, "n": len(counted)}
     read = {status: sum(row["status"] == status for row in rows) for status in STATUSES}
     return {"metrics": values, "counts": totals, "status": read}
 
@@ -77,11 +79,26 @@ def _counts(rows: Iterable[Mapping[str, Any]], metric: ModuleType) -> list[tuple
     return [metric.count(*readings(row)) for row in rows]
 
 
-def count_array(rows: Iterable[Mapping[str, Any]], metric: ModuleType) -> np.ndarray:
-    """Counts of each row [rows, num_counts], zeros where the metric does not apply; [rows, 0] where it applies to none."""
+def group(row: Mapping[str, Any]) -> str:
+    """What a predictions row is drawn together with in resampling: the passage that is narrated, or else the row alone.
+
+    A passage that is misheard is misheard for all questions about it, so that they are not so many independent rows.
+    """
+    narrated = [
+        turn.get("text") or turn.get("audio") or "" for turn in row.get("turns", ()) if turn["role"] == "narrator"
+    ]
+    return " ".join(narrated) or str(row["id"])
+
+
+def grouped_counts(rows: Sequence[Mapping[str, Any]], metric: ModuleType) -> np.ndarray:
+    """Counts [groups, num_counts] of rows that are drawn together, zeros where the metric does not apply.
+
+    [groups, 0] where it applies to none.
+    """
     found = _counts(rows, metric)
     width = max((len(counts) for counts in found if counts is not None), default=0)
-    return np.array([(0.0,) * width if counts is None else counts for counts in found], dtype=float)
+    counts = np.array([(0.0,) * width if one is None else one for one in found], dtype=float)
+    return stats.by_group(counts, [group(row) for row in rows])
 
 
 def readings(row: Mapping[str, Any]) -> tuple[Reading, Reading]:
@@ -145,6 +162,9 @@ def _problem(row: Any) -> str | None:
         languages.base(row.get("language", languages.DEFAULT))
     except ValueError as error:
         return f"field 'language': {error}"
+    turns = row.get("turns", [])
+    if not isinstance(turns, list) or not all(map(_is_turn, turns)):
+        return f"field 'turns' is {turns!r:.60}, a list of {{'role', 'text', 'audio'}} is needed (strings, or null for the last two)"
     return _question_problem(row)
 
 
@@ -160,6 +180,12 @@ def _question_problem(row: Mapping[str, Any]) -> str | None:
     if not isinstance(row.get("ambiguous"), bool | None):
         return f"field 'ambiguous' is {row['ambiguous']!r:.60}, true, false or null is needed"
     return None
+
+
+def _is_turn(value: Any) -> bool:
+    if not isinstance(value, dict) or not isinstance(value.get("role"), str):
+        return False
+    return all(isinstance(value.get(name), str | None) for name in ("text", "audio"))
 
 
 def _is_frame(value: Any) -> bool:
@@ -216,7 +242,7 @@ def compare_rows(
 ) -> dict[str, Any]:
     """`compare_runs` for predictions rows: each side one or more lists of rows of the same items in the same order."""
     metric = plugins.load("metrics", metric_name)
-    sides = [[count_array(rows, metric) for rows in side] for side in (first, second)]
+    sides = [[grouped_counts(rows, metric) for rows in side] for side in (first, second)]
     if any(counts.shape[1] == 0 for side in sides for counts in side):
         return {"difference": None, "low": None, "high": None, "verdict": "undecided"}
     result = stats.paired_difference(sides[0], sides[1], metric.reduce)

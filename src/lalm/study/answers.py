@@ -1,4 +1,4 @@
-"""The predictions of a study's runs, read once, as counts per utterance: for averages, intervals and paired tests."""
+"""The predictions of a study's runs, read once, as counts: for averages, intervals and paired tests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from lalm import plugins
 from lalm.errors import DataError
 from lalm.evaluate import stats
-from lalm.evaluate.score import read_predictions, readings
+from lalm.evaluate.score import group, read_predictions, readings
 from lalm.rundir import RunDir
 
 _NUM_RESAMPLES = 1000
@@ -42,8 +42,16 @@ class Answers:
             self._rows[run, name] = rows
         return self._rows[run, name]
 
-    def counts(self, run: str, metric: str, name: str = "test") -> np.ndarray:
-        """Counts of a metric per utterance [utterances, num_counts]; zeros where the metric does not apply."""
+    def counts(self, run: str, metric: str, name: str = "test", places: Sequence[int] | None = None) -> np.ndarray:
+        """Counts of a metric [groups, num_counts] of utterances that are drawn together; zeros where it does not apply.
+
+        `places`: of these rows alone.
+        """
+        rows, counts = self.rows(run, name), self._by_row(run, metric, name)
+        chosen = range(len(rows)) if places is None else places
+        return stats.by_group(counts[list(chosen)], [group(rows[place]) for place in chosen])
+
+    def _by_row(self, run: str, metric: str, name: str) -> np.ndarray:
         if (run, metric, name) not in self._counts:
             module = plugins.load("metrics", metric)
             found = [module.count(*readings(row)) for row in self.rows(run, name)]

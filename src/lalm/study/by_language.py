@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from lalm import plugins
 from lalm.evaluate import stats
 from lalm.evaluate.score import by_language as parts_of
@@ -63,28 +61,28 @@ def language_comparisons(comparisons: Iterable[Row], answers: Answers) -> Iterat
         parts = list(_by_language(answers, sides[0], "test"))
         for language, own in parts if len(parts) > 1 else ():
             metric = plugins.load("metrics", found["metric"])
-            counts = [[answers.counts(run, found["metric"])[own] for run in side] for side in sides]
+            counts = [[answers.counts(run, found["metric"], places=own) for run in side] for side in sides]
             result = stats.paired_difference(counts[0], counts[1], metric.reduce)
             verdict = stats.verdict(result["low"], result["high"], metric.HIGHER_IS_BETTER)
             yield {**found, "language": language, **result, "verdict": verdict}
 
 
-def _by_language(answers: Answers, runs: Sequence[str], name: str) -> Iterator[tuple[str, np.ndarray]]:
+def _by_language(answers: Answers, runs: Sequence[str], name: str) -> Iterator[tuple[str, list[int]]]:
     """Languages of a set, each with the places of its rows [rows]."""
     rows = answers.rows(runs[0], name)
     for language, own in parts_of(rows).items():
         ids = {row["id"] for row in own}
-        yield language, np.array([place for place, row in enumerate(rows) if row["id"] in ids])
+        yield language, [place for place, row in enumerate(rows) if row["id"] in ids]
 
 
-def _modality(rows: Sequence[Row], own: np.ndarray, name: str) -> str:
+def _modality(rows: Sequence[Row], own: Sequence[int], name: str) -> str:
     heard = name != "oracle_text" and any("audio" in rows[place] for place in own)
     return "speech" if heard else "text"
 
 
-def _value(answers: Answers, runs: Sequence[str], metric: str, name: str, own: np.ndarray) -> dict[str, Any]:
+def _value(answers: Answers, runs: Sequence[str], metric: str, name: str, own: Sequence[int]) -> dict[str, Any]:
     """Value with its 95 % interval over the rows of a language, runs (seeds) averaged and taken as they are."""
-    members = [answers.counts(run, metric, name)[own] for run in runs]
+    members = [answers.counts(run, metric, name, own) for run in runs]
     found = stats.mean_interval(members, plugins.load("metrics", metric).reduce, _NUM_RESAMPLES, seed=0)
     value, low, high = map(stats.known, found)
     return {"value": value, "low": low, "high": high, "n": len(own)}
