@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from lalm import plugins
-from lalm.backbones import _stack
+from lalm.backbones import _attention, _stack
 from lalm.backbones._composed_model import ComposedModel
 from lalm.backbones._encoder import AudioEncoder
 from lalm.backbones._tiny import byte_tokenizer, tiny_llm, tiny_whisper
@@ -155,8 +155,8 @@ def test_losses_and_gradients_are_those_of_the_plain_forward_pass(tuning, exampl
     assert any(grad.abs().max() > 1e-3 for grad in wanted.values())
 
 
-def test_rows_too_long_for_the_plain_attention_give_the_same(examples, monkeypatch):
-    monkeypatch.setattr(_stack, "MAX_PLAIN_WEIGHTS", 0)
+def test_rows_too_long_for_attention_in_portions_give_the_same(examples, monkeypatch):
+    monkeypatch.setattr(_attention, "MAX_ROW", 0)
     model = make()
     names = attach(model, "lora")
     expected = plain_nll(model, examples)

@@ -41,6 +41,7 @@ class ComposedModule(nn.Module):
         self.audio_encoder = encoder
         self.connector = connector
         self.llm = llm
+        _stack.prepare(llm)
         self._kept = _stack.KeptStates()
         self._encoder_learned = False
 

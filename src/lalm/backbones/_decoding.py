@@ -8,18 +8,16 @@ that doubles when it is full. 32 answers of 40 tokens take a fifth less time aft
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface, DynamicCache
+from transformers import DynamicCache
 
 from lalm.backbones import _stack
 from lalm.models.key_values import with_cache
 
-_ATTENTION = "lalm_shared_prefix"
 _ROOM = 256  # positions of an answer that there is room for at first; few answers that may be long are
 
 
@@ -159,19 +157,16 @@ class SharedPrefixDecoder:
         turn = _stack.turns(self._llm, rows, positions)
         views = {_stack.FULL: (attention, None), _stack.SLIDING: self._in_window(attention, positions)}
         kinds = _stack.types(self._llm)
-        with _shared_attention(self._llm.config):
-            for layer, kind, before, cache in zip(
-                self._llm.model.layers, kinds, self._prefix, self._caches, strict=True
-            ):
-                own, of_prefix = views[kind]
-                rows = layer(
-                    rows,
-                    attention_mask=own,
-                    position_ids=positions,
-                    position_embeddings=turn[kind],
-                    prefix=(*before, of_prefix),
-                    **with_cache(layer, cache),
-                )
+        for layer, kind, before, cache in zip(self._llm.model.layers, kinds, self._prefix, self._caches, strict=True):
+            own, of_prefix = views[kind]
+            rows = layer(
+                rows,
+                attention_mask=own,
+                position_ids=positions,
+                position_embeddings=turn[kind],
+                prefix=(*before, of_prefix),
+                **with_cache(layer, cache),
+            )
         return rows
 
     def _in_window(self, attention: Tensor, positions: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -182,49 +177,3 @@ class SharedPrefixDecoder:
         places = torch.arange(self._start, device=positions.device)
         near = _stack.near(positions, self._places, reach)
         return attention & near[:, None], _stack.near(positions, places[None], reach)[:, None]
-
-
-def attend_with_prefix(
-    module: Any,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor,
-    scaling: float,
-    prefix: tuple[Tensor, Tensor, Tensor | None],
-    **_: object,
-) -> tuple[Tensor, None]:
-    """Attention [B, L, heads, width] of queries [B, heads, L, width] to a prefix and to the rows' own keys.
-
-    key, value [B, groups, S, width]; attention_mask [B, 1, L, S] (True = seen); prefix: keys and values
-    [1, groups, P, width], and what is seen of them [B or 1, 1, L, P] (None: all).
-    """
-    num_rows, num_heads, length, width = query.shape
-    groups = key.shape[1]
-    per_group = num_heads // groups
-    asked = (query * scaling).reshape(num_rows, groups, per_group * length, width)
-    own = (asked @ key.transpose(-1, -2)).view(num_rows, groups, per_group, length, -1)
-    own = own.masked_fill(~attention_mask[:, :, None], torch.finfo(own.dtype).min)
-    flat = asked.transpose(0, 1).reshape(groups, num_rows * per_group * length, width)
-    before = (flat @ prefix[0][0].transpose(-1, -2)).view(groups, num_rows, per_group, length, -1).transpose(0, 1)
-    if prefix[2] is not None:
-        before = before.masked_fill(~prefix[2][:, :, None], torch.finfo(before.dtype).min)
-    weights = torch.cat([before, own], dim=-1).softmax(dim=-1, dtype=torch.float32).to(value.dtype)
-    to_prefix, to_own = weights.split([before.shape[-1], own.shape[-1]], dim=-1)
-    seen = to_prefix.transpose(0, 1).reshape(groups, num_rows * per_group * length, -1) @ prefix[1][0]
-    seen = seen.view(groups, num_rows, per_group * length, width).transpose(0, 1)
-    result = seen + to_own.reshape(num_rows, groups, per_group * length, -1) @ value
-    return result.reshape(num_rows, num_heads, length, width).transpose(1, 2), None
-
-
-AttentionInterface.register(_ATTENTION, attend_with_prefix)
-
-
-@contextlib.contextmanager
-def _shared_attention(config: Any) -> Iterator[None]:
-    usual = config._attn_implementation
-    config._attn_implementation = _ATTENTION
-    try:
-        yield
-    finally:
-        config._attn_implementation = usual

@@ -10,22 +10,26 @@ of their own. Rows follow their prefix without a gap and are padded on the right
 
 from __future__ import annotations
 
-import contextlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from lalm.backbones import _attention
 from lalm.models.key_values import with_cache
 
 FAMILIES = ("llama", "qwen2", "qwen3", "gemma3_text")  # causal attention and rotary positions in every layer
 OF_TYPES = ("gemma3_text",)  # with a window and a rotary base by type of layer
 FULL, SLIDING = "full_attention", "sliding_attention"
 MAX_KEPT_BYTES = 4 * 2**30
-MAX_PLAIN_WEIGHTS = 2**22  # a layer; 16 MB of them
+
+
+def prepare(llm: Any) -> None:
+    """Give a model of these families the attention that knows of a common prefix; without one it is that of torch."""
+    if llm.config.model_type in FAMILIES and llm.config._attn_implementation == "sdpa":
+        llm.config._attn_implementation = _attention.NAME
 
 
 def supports(llm: Any) -> bool:
@@ -33,7 +37,8 @@ def supports(llm: Any) -> bool:
     config = llm.config
     return (
         config.model_type in FAMILIES
-        and config._attn_implementation == "sdpa"  # others do not take a mask of true and false
+        and config._attn_implementation == _attention.NAME  # others know no prefix
+        and not getattr(config, "attention_dropout", 0.0)
         and not getattr(config, "use_sliding_window", False)
         and not getattr(config, "use_bidirectional_attention", False)
     )
@@ -72,28 +77,6 @@ class _Record:
         return keys, values
 
 
-class _Before:
-    """Stands in for a key-value cache: puts the prefix's keys and values before those of the rows."""
-
-    def __init__(self, record: _Record, num_rows: int) -> None:
-        self._keys = record.keys.expand(num_rows, -1, -1, -1)
-        self._values = record.values.expand(num_rows, -1, -1, -1)
-
-    def update(self, keys: Tensor, values: Tensor, *_: object, **__: object) -> tuple[Tensor, Tensor]:
-        return torch.cat([self._keys, keys], dim=2), torch.cat([self._values, values], dim=2)
-
-
-def _attention_kernel(device: torch.device, num_weights: int) -> contextlib.AbstractContextManager[None]:
-    """Torch's plain attention for training on a CPU, where the backward pass of its flash attention is slow.
-
-    A step of SmolLM2-135M on eight sentences took 2.6 s instead of 3.0 s with one core. The plain way keeps all
-    attention weights, so it is left for rows that are not too long.
-    """
-    if device.type == "cpu" and torch.is_grad_enabled() and num_weights <= MAX_PLAIN_WEIGHTS:
-        return sdpa_kernel(SDPBackend.MATH)
-    return contextlib.nullcontext()
-
-
 def run_layers(
     llm: Any, first: int, last: int, prefix: Tensor | None, rows: Tensor, mask: Tensor
 ) -> tuple[Tensor | None, Tensor]:
@@ -101,30 +84,28 @@ def run_layers(
 
     Rows follow the prefix in position and see it whole; the prefix sees itself alone.
     """
-    num_rows, length = mask.shape
+    length = mask.shape[1]
     start = 0 if prefix is None else prefix.shape[1]
-    causal = torch.ones(length, length, dtype=torch.bool, device=mask.device).tril()
-    seen = torch.ones(num_rows, 1, length, start, dtype=torch.bool, device=mask.device)
-    attention = torch.cat([seen, causal[None, None] & mask[:, None, None, :]], dim=-1)
+    own = torch.ones(length, length, dtype=torch.bool, device=mask.device).tril() & mask[:, None, None, :]
     positions = torch.arange(start, start + length, device=mask.device)[None]
-    views = {FULL: attention, SLIDING: attention}
+    views: dict[str, tuple[Tensor, Tensor | None]] = {FULL: (own, None), SLIDING: (own, None)}  # None: the whole prefix
     reach = window(llm)
     if reach is not None and start + length > reach:
-        places = torch.arange(start + length, device=mask.device)
-        itself = positions[0][:, None] == places  # padding that saw nothing at all would be no number
-        views[SLIDING] = attention & near(positions[0], places, reach) | itself
+        itself = torch.eye(length, dtype=torch.bool, device=mask.device)  # padding that saw nothing would be no number
+        common = near(positions, torch.arange(start, device=mask.device)[None], reach)[:, None]
+        views[SLIDING] = (own & near(positions, positions, reach)[:, None] | itself, common)
     turn = turns(llm, rows, positions)
     beginning = None if prefix is None else _Beginning(llm, prefix)
-    with _attention_kernel(rows.device, attention.numel() * llm.config.num_attention_heads):
-        for layer, kind in zip(llm.model.layers[first:last], types(llm)[first:last], strict=True):
-            before = None if beginning is None else _Before(beginning.through(layer, kind), num_rows)
-            rows = layer(
-                rows,
-                attention_mask=views[kind],
-                position_ids=positions,
-                position_embeddings=turn[kind],
-                **with_cache(layer, before),
-            )
+    for layer, kind in zip(llm.model.layers[first:last], types(llm)[first:last], strict=True):
+        record = None if beginning is None else beginning.through(layer, kind)
+        rows = layer(
+            rows,
+            attention_mask=views[kind][0],
+            position_ids=positions,
+            position_embeddings=turn[kind],
+            prefix=None if record is None else (record.keys, record.values, views[kind][1]),
+            **with_cache(layer, None),
+        )
     return None if beginning is None else beginning.states, rows
 
 
