@@ -89,6 +89,28 @@ def test_rivals_are_told_apart_only_where_they_were(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "verdict", "headline"),
+    [
+        (
+            -0.07,
+            0.03,
+            "undecided",
+            "Undecided between multitask and curriculum: with 100 recordings, they reach 65.0 %",
+        ),
+        (0.01, 0.1, "better", "Adapt with multitask: it reaches 65.0 %"),
+    ],
+)
+def test_without_text_alone_schemes_are_chosen_where_they_were_told_apart(tmp_path, low, high, verdict, headline):
+    cells = [
+        cell(s, share, v)
+        for s, values in (("multitask", (0.7, 0.65)), ("curriculum", (0.6, 0.67)))
+        for share, v in zip((0.1, 1.0), values, strict=True)
+    ]
+    found = standings(tmp_path, cells, [comparison(cells[1], cells[3], low, high, verdict)])
+    assert said(found).startswith(headline)
+
+
 def test_the_cascade_is_compared_at_all_recordings(tmp_path):
     cells = three_points()
     cascade = {"name": "cascade", **cell("curriculum", 1.0, 0.7), "run": "runs/cascade-100-s0"}

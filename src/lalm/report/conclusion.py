@@ -43,7 +43,7 @@ def conclude(standings: Standings, more: MoreSpeech) -> Conclusion:
         *([_cascade(standings, best)] if best else []),
         *_gain(standings, more),
     ]
-    headline = selectors[0] if selectors else _headline(standings, best, text)
+    headline = selectors[0] if selectors else _headline(standings, best, text, ranked[1:])
     return Conclusion(headline, [s for s in sentences if s], _tiles(standings, best, text, more))
 
 
@@ -64,12 +64,17 @@ def _difference(standings: Standings, found: Difference) -> str:
     return f"{metric.signed(found.value)}, 95 % interval {metric.signed(found.low)} to {metric.signed(found.high)}"
 
 
-def _headline(standings: Standings, best: Side | None, text: Side | None) -> str:
+def _headline(standings: Standings, best: Side | None, text: Side | None, rivals: list[Curve]) -> str:
     if best is None:
         return f"Text alone reaches {_shown(standings, text.point)}." if text else "No scheme has a value."
     found = standings.between(best.point, text.point) if text else None
     name, number = best.curve.name, recordings(best.point.num_speech)
     if found is None or text is None:
+        equals = [side for side in _at(best.point, rivals) if not _beats(standings, best, side)]
+        if equals:
+            names = _list([side.curve.name for side in (best, *equals)])
+            values = _list([_shown(standings, side.point) for side in (best, *equals)])
+            return f"Undecided between {names}: with {number}, they reach {values}."
         return f"Adapt with {name}: it reaches {_shown(standings, best.point)} with {number}."
     if found.verdict == "better":
         gain = standings.metric.points(found.value)
@@ -77,6 +82,16 @@ def _headline(standings: Standings, best: Side | None, text: Side | None) -> str
     if found.verdict == "worse":
         return f"Train on text alone: with {number}, {name} is worse."
     return f"Undecided: {number} with {name} make no difference to text alone that this test set can show."
+
+
+def _at(point: Point, curves: list[Curve]) -> list[Side]:
+    """These curves where they have as many recordings as the point."""
+    return [Side(curve, own) for curve in curves for own in curve.own if own.speech_share == point.speech_share]
+
+
+def _beats(standings: Standings, side: Side, other: Side) -> bool:
+    found = standings.between(side.point, other.point)
+    return found is not None and found.verdict == "better"
 
 
 def _few(standings: Standings, best: Side, text: Side) -> str:
