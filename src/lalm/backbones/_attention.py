@@ -1,19 +1,22 @@
-"""Attention of rows to a beginning that they have in common, and to themselves: no row holds a copy of the beginning.
+"""Attention of rows to a beginning that they have in common, and to themselves: no copies, no padding.
 
 Split so in inference by Hydragen (Juravsky et al. 2024, arXiv 2402.05099, section 3): the queries of all rows look at the
-common keys with one matrix product a head. Here gradients flow back to the beginning, too, and the attention weights are not
+common keys with one matrix product a head. Here gradients flow back to the beginning, too, and attention weights are not
 kept for it but computed again, a portion of the rows at a time, as FlashAttention does (Dao et al. 2022, arXiv 2205.14135,
 section 3.1). Unlike Hydragen, which joins two softmaxes by their sums, there is one softmax over both parts.
 
-Shapes: B rows, L positions of a row that ask, S that are seen, P of the beginning; heads share keys in G groups.
+Shapes: N positions of all rows together, P of the beginning, L of a row, H heads whose keys are shared in G groups, w their width.
+A portion is b rows of like length; n = L * H / G queries of a row go to a group's keys.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
@@ -22,114 +25,119 @@ NAME = "lalm_shared_prefix"  # as `_attn_implementation` of a language model
 PORTION = 2**20  # attention weights at once: 4 MB of them, which stay in a processor's cache (LOG.md)
 MAX_ROW = 2**22  # of a single row; long rows are left to torch's kernels, which pass over what comes later
 
-Beginning = tuple[
-    Tensor, Tensor, Tensor | None
-]  # keys, values [1, G, P, width]; seen of them [B or 1, 1, L, P], None: all
+
+class Layout:
+    """Rows in a single sequence: `beginning` positions that all of them follow and that see themselves alone, then each row.
+
+    A row sees the beginning and itself up to the position that asks; with a `window` only that many positions, its own among them.
+    """
+
+    def __init__(self, beginning: int, lengths: Sequence[int], window: int | None = None) -> None:
+        self.beginning, self.lengths, self.window = beginning, tuple(lengths), window
+        longest = beginning + max(lengths, default=0)
+        if window is not None and longest <= window:
+            self.window = None
+
+    def portions(self, num_heads: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Places [b, L] in the rows' sequence, and which of them are real; rows of like length together."""
+        starts = torch.tensor([0, *self.lengths]).cumsum(0)
+        order = sorted(range(len(self.lengths)), key=lambda row: -self.lengths[row])
+        while order:
+            longest = self.lengths[order[0]]
+            size = max(1, PORTION // (num_heads * longest * (longest + self.beginning)))
+            chosen, order = order[:size], order[size:]
+            lengths = torch.tensor([self.lengths[row] for row in chosen])[:, None]
+            steps = torch.arange(longest)[None]
+            yield starts[chosen][:, None] + steps.minimum(lengths - 1), steps < lengths
+
+    def hidden(self, length: int) -> tuple[Tensor, Tensor | None]:
+        """What queries [L] of a row do not see: of their row [L, L], and of the beginning [L, P] (None: nothing)."""
+        asking = torch.arange(length)[:, None]
+        own = asking - torch.arange(length)
+        if self.window is None:
+            return own < 0, None
+        before = self.beginning + asking - torch.arange(self.beginning)
+        return (own < 0) | (own >= self.window), before >= self.window
 
 
 def attend(
     module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, scaling: float, **given: Any
 ) -> tuple[Tensor, None]:
-    """Attention [B, L, heads, width] of queries [B, heads, L, width] to key, value [B, G, S, width]; no dropout.
+    """Attention [B, L, H, w] of queries [B, H, L, w] to key, value [B, G, S, w], without dropout; in one of three ways.
 
-    attention_mask [B or 1, 1, L, S] (True = seen). `prefix`: the rows' beginning (`Beginning`), or None if they have none in
-    common; not given, this is the attention of `transformers` through torch's kernels.
+    `layout`: all rows in one sequence, B = 1, by `Layout`, and no mask. `prefix`: rows of their own with a mask, after a
+    beginning of which keys and values are given (`_after_prefix`). Neither: torch's kernels, as `transformers` calls them.
     """
-    if "prefix" not in given:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **given)
-    before: Beginning | None = given["prefix"]
-    query, key = query.to(value.dtype), key.to(value.dtype)
-    if before is not None:
-        before = (before[0].to(value.dtype), before[1].to(value.dtype), before[2])
-    if query.shape[1] * query.shape[2] * _num_seen(key, before) > MAX_ROW:
-        return _by_kernel(query, key, value, attention_mask, scaling, before), None
-    parts = (None, None, None) if before is None else before
-    if torch.is_grad_enabled():
-        return _Attention.apply(query, key, value, attention_mask, scaling, *parts), None
-    return _forward(query, key, value, attention_mask, scaling, before), None
+    if "layout" in given:
+        return _in_one_sequence(query.to(value.dtype), key.to(value.dtype), value, scaling, given["layout"]), None
+    if "prefix" in given:
+        return _after_prefix(query, key, value, attention_mask, scaling, given["prefix"]), None
+    return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **given)
 
 
 AttentionInterface.register(NAME, attend)
 AttentionMaskInterface.register(NAME, sdpa_mask)
 
 
-def _num_seen(key: Tensor, before: Beginning | None) -> int:
-    return key.shape[2] + (0 if before is None else before[0].shape[2])
+def _in_one_sequence(query: Tensor, key: Tensor, value: Tensor, scaling: float, layout: Layout) -> Tensor:
+    start = layout.beginning
+    before, rows = zip(*(one.split([start, one.shape[2] - start], dim=2) for one in (query, key, value)), strict=True)
+    found = [_by_kernel(before[0], before[1], before[2], scaling, Layout(0, [start], layout.window))] if start else []
+    longest = max(layout.lengths)
+    if query.shape[1] * longest * (longest + start) <= MAX_ROW:
+        found.append(_Rows.apply(*rows, *before[1:], scaling, layout))
+    else:
+        pieces = zip(*(one.split(layout.lengths, dim=2) for one in rows), strict=True)
+        for (own_query, *own), length in zip(pieces, layout.lengths, strict=True):
+            seen = [torch.cat(pair, dim=2) for pair in zip(before[1:], own, strict=True)]
+            found.append(_by_kernel(own_query, seen[0], seen[1], scaling, Layout(start, [length], layout.window)))
+    return torch.cat(found, dim=1)
 
 
-def _by_kernel(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float, before: Beginning | None
-) -> Tensor:
-    """By torch's kernel: keys and values of the beginning are copied to every row."""
-    num_rows, _, length, _ = query.shape
-    if before is not None:
-        seen = query.new_ones(1, 1, length, before[0].shape[2], dtype=torch.bool) if before[2] is None else before[2]
-        assert mask is not None
-        mask = torch.cat([seen.expand(num_rows, -1, -1, -1), mask.expand(num_rows, -1, -1, -1)], dim=-1)
-        key = torch.cat([before[0].expand(num_rows, -1, -1, -1), key], dim=2)
-        value = torch.cat([before[1].expand(num_rows, -1, -1, -1), value], dim=2)
-    per_group = query.shape[1] // key.shape[1]
-    key, value = (one.repeat_interleave(per_group, dim=1) for one in (key, value))
-    found = torch.nn.functional.scaled_dot_product_attention(query, key, value, mask, scale=scaling)
+def _by_kernel(query: Tensor, key: Tensor, value: Tensor, scaling: float, layout: Layout) -> Tensor:
+    """A single row [1, L, H, w] by torch's kernel; key and value are those of the beginning and its own."""
+    hidden, of_beginning = layout.hidden(query.shape[2])
+    mask = None
+    if layout.beginning or layout.window is not None:
+        before = hidden.new_zeros(len(hidden), layout.beginning) if of_beginning is None else of_beginning
+        mask = ~torch.cat([before, hidden], dim=1).to(query.device)
+    key, value = (one.repeat_interleave(query.shape[1] // one.shape[1], dim=1) for one in (key, value))
+    found = scaled_dot_product_attention(query, key, value, mask, is_causal=mask is None, scale=scaling)
     return found.transpose(1, 2)
 
 
-def _portions(query: Tensor, key: Tensor, before: Beginning | None) -> list[slice]:
-    """Rows that go together."""
-    size = max(1, PORTION // (query.shape[1] * query.shape[2] * _num_seen(key, before)))
-    return [slice(start, start + size) for start in range(0, len(query), size)]
+def _gathered(sequence: Tensor, places: Tensor, groups: int) -> Tensor:
+    """Of a sequence [N, heads, w], what stands at places [b, L]: [G, b, L * heads / G, w]."""
+    num_rows, length = places.shape
+    taken = sequence.index_select(0, places.flatten()).view(num_rows, length, groups, -1, sequence.shape[2])
+    return taken.permute(2, 0, 1, 3, 4).reshape(groups, num_rows, -1, sequence.shape[2])
 
 
-def _rows_of(mask: Tensor | None, rows: slice) -> Tensor | None:
-    """A mask's part for these rows; one that holds for all rows stays as it is."""
-    return mask if mask is None or len(mask) == 1 else mask[rows]
+def _scattered(taken: Tensor, length: int, real: Tensor) -> Tensor:
+    """The real ones of [G, b, L * heads / G, w] as [real, heads, w]."""
+    groups, num_rows, _, width = taken.shape
+    rows = taken.view(groups, num_rows, length, -1, width).permute(1, 2, 0, 3, 4)
+    return rows.reshape(num_rows, length, -1, width)[real]
 
 
-def _side_by_side(rows: Tensor) -> Tensor:
-    """[b, G, n, width] as [G, b * n, width]: what all rows ask of one beginning."""
-    num_rows, groups, asking, width = rows.shape
-    return rows.transpose(0, 1).reshape(groups, num_rows * asking, width)
+def _weights(asked: Tensor, key: Tensor, before: Tensor, hidden: tuple[Tensor, Tensor | None]) -> Tensor:
+    """Attention weights [G, b, n, P + L] of scaled queries [G, b, n, w] to key [G, b, L, w] and `before` [G, P, w]."""
+    groups, num_rows, asking, width = asked.shape
+    common = (asked.view(groups, -1, width) @ before.transpose(1, 2)).view(groups, num_rows, asking, before.shape[1])
+    scores = torch.cat([common, asked @ key.transpose(-1, -2)], dim=-1)
+    by_position = scores.unflatten(2, (key.shape[2], -1))
+    least = torch.finfo(scores.dtype).min
+    by_position[..., before.shape[1] :].masked_fill_(hidden[0][:, None], least)
+    if hidden[1] is not None:
+        by_position[..., : before.shape[1]].masked_fill_(hidden[1][:, None], least)
+    return scores.softmax(dim=-1, dtype=torch.float32).to(scores.dtype)
 
 
-def _weights(asked: Tensor, key: Tensor, mask: Tensor | None, before: Beginning | None, length: int) -> Tensor:
-    """Attention weights [b, G, n, P + S] of scaled queries [b, G, n, width], n = heads of a group times `length`."""
-    own = asked @ key.transpose(-1, -2)
-    _hide(own, mask, length)
-    if before is None:
-        return own.softmax(dim=-1, dtype=torch.float32).to(asked.dtype)
-    flat = _side_by_side(asked) @ before[0][0].transpose(-1, -2)
-    common = flat.view(asked.shape[1], len(asked), asked.shape[2], flat.shape[-1]).transpose(0, 1)
-    _hide(common, before[2], length)
-    return torch.cat([common, own], dim=-1).softmax(dim=-1, dtype=torch.float32).to(asked.dtype)
+class _Rows(torch.autograd.Function):
+    """Attention [1, N, H, w] of rows in one sequence; of its weights nothing is kept.
 
-
-def _hide(scores: Tensor, mask: Tensor | None, length: int) -> None:
-    """Scores [b, G, n, S] of what is not seen, by a mask [b or 1, 1, L, S], become too small to count."""
-    if mask is not None:
-        scores.unflatten(2, (-1, length)).masked_fill_(~mask[:, :, None], torch.finfo(scores.dtype).min)
-
-
-def _forward(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float, before: Beginning | None
-) -> Tensor:
-    num_rows, num_heads, length, width = query.shape
-    groups = key.shape[1]
-    asked = (query * scaling).reshape(num_rows, groups, -1, width)
-    found = query.new_empty(num_rows, length, num_heads, width)
-    for rows in _portions(query, key, before):
-        near = None if before is None else (before[0], before[1], _rows_of(before[2], rows))
-        weights = _weights(asked[rows], key[rows], _rows_of(mask, rows), near, length)
-        start = weights.shape[-1] - key.shape[2]
-        seen = weights[..., start:] @ value[rows]
-        if before is not None:
-            common = _side_by_side(weights[..., :start]) @ before[1][0]
-            seen += common.view(groups, len(seen), -1, width).transpose(0, 1)
-        found[rows] = seen.view(-1, num_heads, length, width).transpose(1, 2)
-    return found
-
-
-class _Attention(torch.autograd.Function):
-    """`_forward` with its gradients; of its weights nothing is kept."""
+    Padding within a portion stands behind a row, so no real position sees it; what it sees itself is dropped.
+    """
 
     @staticmethod
     def forward(
@@ -137,47 +145,95 @@ class _Attention(torch.autograd.Function):
         query: Tensor,
         key: Tensor,
         value: Tensor,
-        mask: Tensor | None,
+        before_key: Tensor,
+        before_value: Tensor,
         scaling: float,
-        before_key: Tensor | None,
-        before_value: Tensor | None,
-        before_mask: Tensor | None,
+        layout: Layout,
     ) -> Tensor:
-        before = None if before_key is None or before_value is None else (before_key, before_value, before_mask)
-        found = _forward(query, key, value, mask, scaling, before)
-        ctx.save_for_backward(query, key, value, mask, before_key, before_value, before_mask, found)
-        ctx.scaling = scaling
+        groups, start = key.shape[1], layout.beginning
+        queries, keys, values = (one[0].transpose(0, 1) for one in (query, key, value))
+        found = torch.empty_like(queries, memory_format=torch.contiguous_format)
+        for places, real in layout.portions(query.shape[1]):
+            length, (places, real) = places.shape[1], (one.to(query.device) for one in (places, real))
+            hidden = _on(query.device, layout.hidden(length))
+            asked = _gathered(queries, places, groups).mul_(scaling)
+            weights = _weights(asked, _gathered(keys, places, groups), before_key[0], hidden)
+            seen = weights[..., start:] @ _gathered(values, places, groups)
+            seen.flatten(1, 2).baddbmm_(weights[..., :start].flatten(1, 2), before_value[0])
+            found[places[real]] = _scattered(seen, length, real)
+        found = found[None]
+        ctx.save_for_backward(query, key, value, before_key, before_value, found)
+        ctx.scaling, ctx.layout = scaling, layout
         return found
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        query, key, value, mask, before_key, before_value, before_mask, found = ctx.saved_tensors
-        before = None if before_key is None else (before_key, before_value, before_mask)
-        num_rows, _, length, width = query.shape
-        groups = key.shape[1]
-        asked = (query * ctx.scaling).reshape(num_rows, groups, -1, width)
-        back = grad.transpose(1, 2).reshape(num_rows, groups, -1, width)
+        query, key, value, before_key, before_value, found = ctx.saved_tensors
+        layout, groups, start = ctx.layout, key.shape[1], ctx.layout.beginning
+        queries, keys, values = (one[0].transpose(0, 1) for one in (query, key, value))
+        to_query, to_key, to_value = (
+            torch.empty_like(one, memory_format=torch.contiguous_format) for one in (queries, keys, values)
+        )
+        to_before_key, to_before_value = torch.zeros_like(before_key), torch.zeros_like(before_value)
         # softmax's gradient needs, of each query, the sum of weights times their gradients: that of output times its own
-        total = (grad * found).sum(dim=-1, dtype=torch.float32).transpose(1, 2).reshape(num_rows, groups, -1, 1)
-        to_query, to_key, to_value = torch.empty_like(asked), torch.empty_like(key), torch.empty_like(value)
-        to_before: list[Any] = [None if one is None else torch.zeros_like(one) for one in (before_key, before_value)]
-        for rows in _portions(query, key, before):
-            near = None if before is None else (before_key, before_value, _rows_of(before_mask, rows))
-            weights = _weights(asked[rows], key[rows], _rows_of(mask, rows), near, length)
-            start = weights.shape[-1] - key.shape[2]
-            own, common = weights[..., start:], weights[..., :start]
-            to_value[rows] = own.transpose(-1, -2) @ back[rows]
-            scores = (back[rows] @ value[rows].transpose(-1, -2)).sub_(total[rows]).mul_(own)
-            to_key[rows] = scores.transpose(-1, -2) @ asked[rows]
-            to_query[rows] = scores @ key[rows]
-            if before is None:
-                continue
-            flat, flat_back = _side_by_side(common), _side_by_side(back[rows])
-            to_before[1][0] += flat.transpose(-1, -2) @ flat_back
-            flat_total = _side_by_side(total[rows])
-            scores = (flat_back @ before_value[0].transpose(-1, -2)).sub_(flat_total).mul_(flat)
-            to_before[0][0] += scores.transpose(-1, -2) @ _side_by_side(asked[rows])
-            to_query[rows] += (scores @ before_key[0]).view(groups, -1, *asked.shape[2:]).transpose(0, 1)
-        to_query = to_query.mul_(ctx.scaling).view_as(query)
-        return to_query, to_key, to_value, None, None, *to_before, None
+        total = (grad * found).sum(dim=-1, keepdim=True, dtype=torch.float32)[0]
+        for places, real in layout.portions(query.shape[1]):
+            length, (places, real) = places.shape[1], (one.to(query.device) for one in (places, real))
+            own_key, own_value = (_gathered(one, places, groups) for one in (keys, values))
+            asked = _gathered(queries, places, groups).mul_(ctx.scaling)
+            weights = _weights(asked, own_key, before_key[0], _on(query.device, layout.hidden(length)))
+            of_real = real[None, :, :, None, None]
+            back, sums = (
+                (_gathered(one, places, groups).unflatten(2, (length, -1)) * of_real).flatten(2, 3)
+                for one in (grad[0], total)
+            )
+            own, common = weights[..., start:], weights[..., :start].flatten(1, 2)
+            to_value[places[real]] = _scattered(own.transpose(-1, -2) @ back, length, real)
+            scores = (back @ own_value.transpose(-1, -2)).sub_(sums).mul_(own)
+            to_key[places[real]] = _scattered(scores.transpose(-1, -2) @ asked, length, real)
+            own_query = scores @ own_key
+            flat_back, flat_asked = back.flatten(1, 2), asked.flatten(1, 2)
+            to_before_value[0].baddbmm_(common.transpose(1, 2), flat_back)
+            scores = (flat_back @ before_value[0].transpose(1, 2)).sub_(sums.flatten(1, 2)).mul_(common)
+            to_before_key[0].baddbmm_(scores.transpose(1, 2), flat_asked)
+            own_query.flatten(1, 2).baddbmm_(scores, before_key[0])
+            to_query[places[real]] = _scattered(own_query.mul_(ctx.scaling), length, real)
+        rows = [one.transpose(0, 1)[None] for one in (to_query, to_key, to_value)]
+        return *rows, to_before_key, to_before_value, None, None
+
+
+def _on(device: torch.device, hidden: tuple[Tensor, Tensor | None]) -> tuple[Tensor, Tensor | None]:
+    return hidden[0].to(device), None if hidden[1] is None else hidden[1].to(device)
+
+
+def _after_prefix(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float,
+    prefix: tuple[Tensor, Tensor, Tensor | None],
+) -> Tensor:
+    """Attention [B, L, H, w] of rows to a prefix and to their own keys, for answering: no gradients.
+
+    attention_mask [B, 1, L, S] (True = seen); prefix: keys and values [1, G, P, w], and what is seen of them
+    [B or 1, 1, L, P] (None: all).
+    """
+    assert attention_mask is not None
+    num_rows, num_heads, length, width = query.shape
+    groups = key.shape[1]
+    per_group = num_heads // groups
+    asked = (query * scaling).reshape(num_rows, groups, per_group * length, width)
+    own = (asked @ key.transpose(-1, -2)).view(num_rows, groups, per_group, length, -1)
+    own = own.masked_fill(~attention_mask[:, :, None], torch.finfo(own.dtype).min)
+    flat = asked.transpose(0, 1).reshape(groups, num_rows * per_group * length, width)
+    before = (flat @ prefix[0][0].transpose(-1, -2)).view(groups, num_rows, per_group, length, -1).transpose(0, 1)
+    if prefix[2] is not None:
+        before = before.masked_fill(~prefix[2][:, :, None], torch.finfo(before.dtype).min)
+    weights = torch.cat([before, own], dim=-1).softmax(dim=-1, dtype=torch.float32).to(value.dtype)
+    to_prefix, to_own = weights.split([before.shape[-1], own.shape[-1]], dim=-1)
+    seen = to_prefix.transpose(0, 1).reshape(groups, num_rows * per_group * length, -1) @ prefix[1][0]
+    seen = seen.view(groups, num_rows, per_group * length, width).transpose(0, 1)
+    result = seen + to_own.reshape(num_rows, groups, per_group * length, -1) @ value
+    return result.reshape(num_rows, num_heads, length, width).transpose(1, 2)

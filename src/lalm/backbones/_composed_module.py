@@ -6,8 +6,8 @@
 Shapes: B rows, P tokens of the prefix that all rows share, L positions of a row after it, D the model's width.
 
 The instruction stands before the input, so all rows of a batch begin alike: that prefix is computed once per step,
-its keys and values are expanded over the rows, and gradients flow back through them. Logits are computed only where
-an answer token is predicted. Neither changes the result beyond rounding; both are tested against the plain way.
+gradients flow back to it from all of them (`_attention`; families that `_stack` does not know see copies of its keys and
+values). Logits are computed only where an answer token is predicted. Neither changes the result beyond rounding; both are tested against the plain way.
 """
 
 from __future__ import annotations

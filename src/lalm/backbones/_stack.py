@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from lalm.backbones import _attention
+from lalm.backbones._attention import Layout
 from lalm.models.key_values import with_cache
 
 FAMILIES = ("llama", "qwen2", "qwen3", "gemma3_text")  # causal attention and rotary positions in every layer
@@ -82,31 +83,28 @@ def run_layers(
 ) -> tuple[Tensor | None, Tensor]:
     """Layers `first` to `last` (excluded) over prefix [1, P, D] and rows [B, L, D] with mask [B, L] (True = real).
 
-    Rows follow the prefix in position and see it whole; the prefix sees itself alone.
+    Rows follow the prefix in position and see it whole; the prefix sees itself alone. All go through a layer as one
+    sequence without padding; padding comes back as zeros.
     """
-    length = mask.shape[1]
     start = 0 if prefix is None else prefix.shape[1]
-    own = torch.ones(length, length, dtype=torch.bool, device=mask.device).tril() & mask[:, None, None, :]
-    positions = torch.arange(start, start + length, device=mask.device)[None]
-    views: dict[str, tuple[Tensor, Tensor | None]] = {FULL: (own, None), SLIDING: (own, None)}  # None: the whole prefix
-    reach = window(llm)
-    if reach is not None and start + length > reach:
-        itself = torch.eye(length, dtype=torch.bool, device=mask.device)  # padding that saw nothing would be no number
-        common = near(positions, torch.arange(start, device=mask.device)[None], reach)[:, None]
-        views[SLIDING] = (own & near(positions, positions, reach)[:, None] | itself, common)
-    turn = turns(llm, rows, positions)
-    beginning = None if prefix is None else _Beginning(llm, prefix)
+    states = rows[mask] if prefix is None else torch.cat([prefix[0].to(rows.dtype), rows[mask]])
+    states = states[None]
+    places = start + torch.arange(mask.shape[1], device=mask.device).expand_as(mask)[mask]
+    positions = torch.cat([torch.arange(start, device=mask.device), places])[None]
+    lengths = mask.sum(dim=1).tolist()
+    layouts = {FULL: Layout(start, lengths), SLIDING: Layout(start, lengths, window(llm))}
+    turn = turns(llm, states, positions)
     for layer, kind in zip(llm.model.layers[first:last], types(llm)[first:last], strict=True):
-        record = None if beginning is None else beginning.through(layer, kind)
-        rows = layer(
-            rows,
-            attention_mask=views[kind][0],
+        states = layer(
+            states,
+            attention_mask=None,
             position_ids=positions,
             position_embeddings=turn[kind],
-            prefix=None if record is None else (record.keys, record.values, views[kind][1]),
+            layout=layouts[kind],
             **with_cache(layer, None),
         )
-    return None if beginning is None else beginning.states, rows
+    found = rows.new_zeros(rows.shape).masked_scatter(mask[..., None], states[0, start:])
+    return None if prefix is None else states[:, :start], found
 
 
 class _Beginning:

@@ -22,7 +22,7 @@ from lalm.train.distributed import Alone
 from lalm.train.order import Row
 
 MicroBatch = tuple[Row, ...]
-WORKING_SHARE = 0.25  # of what is kept for the way back: what the way back itself needs for a moment
+WORKING_SHARE = 0.1  # of what is kept for the way back: what the way back itself needs for a moment
 _M_MMAP_THRESHOLD, _LARGE = -3, 2**20  # of glibc's malloc.h; bytes
 
 
