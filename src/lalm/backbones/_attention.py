@@ -71,6 +71,7 @@ def attend(
     if "layout" in given:
         return _in_one_sequence(query.to(value.dtype), key.to(value.dtype), value, scaling, given["layout"]), None
     if "prefix" in given:
+        assert attention_mask is not None
         return _after_prefix(query, key, value, attention_mask, scaling, given["prefix"]), None
     return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **given)
 
@@ -207,26 +208,35 @@ def _on(device: torch.device, hidden: tuple[Tensor, Tensor | None]) -> tuple[Ten
     return hidden[0].to(device), None if hidden[1] is None else hidden[1].to(device)
 
 
-def _after_prefix(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    scaling: float,
-    prefix: tuple[Tensor, Tensor, Tensor | None],
-) -> Tensor:
+Prefix = tuple[
+    Tensor, Tensor, Tensor | None
+]  # keys and values [1, G, P, w]; what is seen of them [B or 1, 1, L, P], None: all
+
+
+def _after_prefix(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scaling: float, prefix: Prefix) -> Tensor:
     """Attention [B, L, H, w] of rows to a prefix and to their own keys, for answering: no gradients.
 
-    attention_mask [B, 1, L, S] (True = seen); prefix: keys and values [1, G, P, w], and what is seen of them
-    [B or 1, 1, L, P] (None: all).
+    mask [B or 1, 1, L, S] (True = seen).
     """
-    assert attention_mask is not None
+    num_rows, num_heads, length, _ = query.shape
+    size = max(1, PORTION // (num_heads * length * (prefix[0].shape[2] + key.shape[2])))
+    parts = []
+    for start in range(0, num_rows, size):
+        rows = slice(start, start + size)
+        own = mask if len(mask) == 1 else mask[rows]
+        of_prefix = prefix[2] if prefix[2] is None or len(prefix[2]) == 1 else prefix[2][rows]
+        parts.append(_portion(query[rows], key[rows], value[rows], own, scaling, (*prefix[:2], of_prefix)))
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _portion(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scaling: float, prefix: Prefix) -> Tensor:
+    """`_after_prefix` of some rows, all at once."""
     num_rows, num_heads, length, width = query.shape
     groups = key.shape[1]
     per_group = num_heads // groups
     asked = (query * scaling).reshape(num_rows, groups, per_group * length, width)
     own = (asked @ key.transpose(-1, -2)).view(num_rows, groups, per_group, length, -1)
-    own = own.masked_fill(~attention_mask[:, :, None], torch.finfo(own.dtype).min)
+    own = own.masked_fill(~mask[:, :, None], torch.finfo(own.dtype).min)
     flat = asked.transpose(0, 1).reshape(groups, num_rows * per_group * length, width)
     before = (flat @ prefix[0][0].transpose(-1, -2)).view(groups, num_rows, per_group, length, -1).transpose(0, 1)
     if prefix[2] is not None:

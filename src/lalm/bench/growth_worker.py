@@ -7,7 +7,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -16,7 +16,7 @@ import numpy as np
 import soundfile
 import torch
 
-from lalm.bench.scenarios import RATE_HZ, WORDS, clip, of_length
+from lalm.bench.scenarios import RATE_HZ, SCENARIOS, WORDS, clip, material, of_length
 from lalm.config import Recipe, parse_recipe
 from lalm.data.manifest import write_manifest
 from lalm.data.pools import load_pools
@@ -120,17 +120,19 @@ def _labels(work: _Work) -> dict[str, float]:
 
 
 def _processes(work: _Work) -> dict[str, float]:
-    """The same steps of 16 rows by so many processes of one thread each."""
+    """The same steps of 16 rows, like those of `short`, by so many processes of one thread each."""
     recipe = work.recipe(16 // int(work.size))
     model = load_model(recipe)
     names, identity = attach(recipe, model)
-    rng = Random(0)
-    instruction = work.instruction(model, 200)
-    rows = [
-        Example(str(number), instruction, _answer(number), text=" ".join(rng.choices(WORDS, k=8)))
-        for number in range(32)
-    ]
-    train = lambda: _fit(work, recipe, model, names, identity, {"text": rows})  # noqa: E731
+    scenario = replace(SCENARIOS["tiny" if work.tiny else "short"], batch_size=16, num_steps=2)
+    made = lambda: material(  # noqa: E731
+        work.folder, scenario, lambda text: len(model.tokenizer(text, add_special_tokens=False)["input_ids"])
+    )
+    if team().is_main:  # the others find its recordings
+        made()
+    team().wait()
+    rows = made()
+    train = lambda: _fit(work, recipe, model, names, identity, {"speech": rows})  # noqa: E731
     train()
     return {"two steps": train()}
 

@@ -98,6 +98,7 @@ SCENARIOS = {
             8,
             1,
             size="middle",
+            plain_rows=2,
         ),
         Scenario(
             "qwen2_audio_7b",
