@@ -62,7 +62,7 @@ def test_the_estimate_is_near_what_a_step_takes(unlimited):
 
 def test_memory_that_runs_out_halves_what_is_computed_at_once_and_changes_nothing_else(limited, unlimited):
     _, found, _, whole = unlimited
-    code, _, said, out = limited(limit_mb=int(found["peak"] * 0.9 / 2**20))
+    code, _, said, out = limited(limit_mb=int(found["peak"] * 0.75 / 2**20))
     assert code == 0, said
     assert "Memory ran out; going on with 4 rows at once" in said
     assert same(out, whole)

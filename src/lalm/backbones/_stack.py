@@ -19,6 +19,7 @@ from torch import Tensor
 
 from lalm.backbones import _attention
 from lalm.backbones._attention import Layout
+from lalm.backbones._gated import keep_less
 from lalm.models.key_values import with_cache
 
 FAMILIES = ("llama", "qwen2", "qwen3", "gemma3_text")  # causal attention and rotary positions in every layer
@@ -28,9 +29,11 @@ MAX_KEPT_BYTES = 4 * 2**30
 
 
 def prepare(llm: Any) -> None:
-    """Give a model of these families the attention that knows of a common prefix; without one it is that of torch."""
+    """Give a model of these families the attention that knows of a common prefix, and MLPs that keep less for the way back."""
     if llm.config.model_type in FAMILIES and llm.config._attn_implementation == "sdpa":
         llm.config._attn_implementation = _attention.NAME
+        for layer in llm.model.layers:
+            keep_less(layer.mlp)
 
 
 def supports(llm: Any) -> bool:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import sys
+import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,7 +25,7 @@ from lalm.train.order import Row
 
 MicroBatch = tuple[Row, ...]
 WORKING_SHARE = 0.1  # of what is kept for the way back: what the way back itself needs for a moment
-_M_MMAP_THRESHOLD, _LARGE = -3, 2**20  # of glibc's malloc.h; bytes
+_M_MMAP_THRESHOLD, _LARGE = -3, 2**18  # of glibc's malloc.h; bytes
 
 
 class Portions:
@@ -48,6 +50,8 @@ class Portions:
                 "train.gradient_accumulation_steps by as much, set train.max_memory_gb, or set train.gradient_checkpointing."
             ) from error
         self._halved, self.num_rows = True, self.num_rows // 2
+        traceback.clear_frames(error.__traceback__)  # tensors are held by where the error came from, and in circles
+        gc.collect()
         give_back_what_is_freed()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
