@@ -16,7 +16,8 @@ from lalm.data.labels import answer_text
 from lalm.data.manifest import read_manifest
 from lalm.evaluate import gap, robustness, trajectories
 from lalm.evaluate.parse import parse_answer
-from lalm.evaluate.score import read_predictions, score_rows
+from lalm.evaluate.prediction_rows import read_predictions
+from lalm.evaluate.score import score_rows
 from lalm.records import Frame, Slot
 from lalm.sections import EvaluateSection
 

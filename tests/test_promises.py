@@ -278,7 +278,7 @@ def test_metrics_scores_and_reports_import_with_torch_blocked():
     order = rooms()
     light = [*order[: order.index("models")], "schemes", "report"]
     wanted = [name for name in MODULES if room(name) in light]
-    wanted += ["evaluate.parse", "evaluate.score", "evaluate.slurp", "evaluate.stats"]
+    wanted += ["evaluate.parse", "evaluate.prediction_rows", "evaluate.score", "evaluate.slurp", "evaluate.stats"]
     code = (
         BLOCKED
         + "import sys, importlib\nfor name in sys.argv[1:]:\n    importlib.import_module('lalm.' + name)\nprint(len(sys.argv) - 1)"

@@ -188,6 +188,14 @@ def test_an_attention_that_cannot_take_the_mask_is_run_the_plain_way(examples):
     assert torch.allclose(model.loss(model.batch(examples))[0].double(), expected, rtol=1e-5, atol=0)
 
 
+def test_attention_dropout_is_run_the_plain_way(examples):
+    model = make()
+    expected = plain_nll(model, examples)
+    model.module.llm.config.attention_dropout = 0.5  # in training alone, and nothing is trained here
+    assert not _stack.supports(model.module.llm)
+    assert torch.allclose(model.loss(model.batch(examples))[0].double(), expected, rtol=1e-5, atol=0)
+
+
 def test_lower_layers_are_computed_once_a_row(examples, monkeypatch):
     model = make()
     attach(model, "lora, last layer")

@@ -10,7 +10,8 @@ import pytest
 from lalm.errors import DataError
 from lalm.evaluate.parse import asks_back
 from lalm.evaluate.predict import prediction_row
-from lalm.evaluate.score import compare_rows, read_predictions, readings, score_rows
+from lalm.evaluate.prediction_rows import read_predictions, readings
+from lalm.evaluate.score import compare_rows, score_rows
 from lalm.records import Example, Frame, Reading, Turn
 
 TURNS = (Turn("narrator", "Mia has two cats.", Path("/sounds/n.flac"), 2.0), Turn("user", "What is it called?"))

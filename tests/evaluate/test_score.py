@@ -10,7 +10,8 @@ import pytest
 
 from lalm.cli import main
 from lalm.errors import DataError
-from lalm.evaluate.score import as_text, compare_runs, read_predictions, score_rows
+from lalm.evaluate.prediction_rows import read_predictions
+from lalm.evaluate.score import as_text, compare_runs, score_rows
 
 
 def row(identity: str, gold: str, answer: str | None, **more: Any) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from fake_study import make_study, results_of
 from plain_results import cell
 
 from lalm.errors import DataError
-from lalm.evaluate.score import compare_runs, read_predictions
+from lalm.evaluate.prediction_rows import read_predictions
+from lalm.evaluate.score import compare_runs
 from lalm.study.answers import Answers
 from lalm.study.curves import curves
 from lalm.study.examples import MAX_DURATION_S, keep_examples

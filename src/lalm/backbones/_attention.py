@@ -33,10 +33,8 @@ class Layout:
     """
 
     def __init__(self, beginning: int, lengths: Sequence[int], window: int | None = None) -> None:
-        self.beginning, self.lengths, self.window = beginning, tuple(lengths), window
-        longest = beginning + max(lengths, default=0)
-        if window is not None and longest <= window:
-            self.window = None
+        self.beginning, self.lengths = beginning, tuple(lengths)
+        self.window = None if window is None or beginning + max(lengths) <= window else window
 
     def portions(self, num_heads: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Places [b, L] in the rows' sequence, and which of them are real; rows of like length together."""
@@ -208,9 +206,8 @@ def _on(device: torch.device, hidden: tuple[Tensor, Tensor | None]) -> tuple[Ten
     return hidden[0].to(device), None if hidden[1] is None else hidden[1].to(device)
 
 
-Prefix = tuple[
-    Tensor, Tensor, Tensor | None
-]  # keys and values [1, G, P, w]; what is seen of them [B or 1, 1, L, P], None: all
+# keys and values [1, G, P, w], and what is seen of them [B or 1, 1, L, P] (None: all)
+Prefix = tuple[Tensor, Tensor, Tensor | None]
 
 
 def _after_prefix(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scaling: float, prefix: Prefix) -> Tensor:

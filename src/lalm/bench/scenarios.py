@@ -80,7 +80,7 @@ SCENARIOS = {
     one.name: one
     for one in (
         Scenario("short", "smol, a prompt of 200 tokens, batches of 8", "smol", 200, 8, 2),
-        # 32 rows at once would hold some 50 GB in the plain reference: 1.0 for the way back and 0.6 of logits a row
+        # eight rows at once hold 22 GB in the plain reference (docs/performance.md)
         Scenario(
             "long",
             "smol, a prompt of 600 tokens with the list of labels, batches of 32",

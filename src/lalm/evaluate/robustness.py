@@ -27,6 +27,7 @@ from lalm.data.dialogue import all_recordings, with_turns
 from lalm.errors import DataError, UserError, many
 from lalm.evaluate import stats
 from lalm.evaluate.predict import answered, load_run, rows_to_answer, run_grammar, scores_of
+from lalm.evaluate.prediction_rows import group
 from lalm.evaluate.score import compare_rows, grouped_counts
 from lalm.records import Turn, Utterance
 from lalm.rundir import RunDir, write_json, write_jsonl
@@ -202,10 +203,10 @@ def summarise(clean: Sequence[Row], noisy: Mapping[float, Sequence[Row]], cfg: E
         {"snr_db": level, "metrics": _with_differences(scores_of(rows, cfg)["metrics"], [rows], clean)}
         for level, rows in noisy.items()
     ]
-    means = {}
+    means, groups = {}, [group(row) for row in clean]
     for name in cfg.metrics:
         metric = plugins.load("metrics", name)
-        members = [grouped_counts(rows, metric) for rows in noisy.values()]
+        members = [grouped_counts(rows, metric, groups) for rows in noisy.values()]
         if all(counts.shape[1] for counts in members):
             found = stats.mean_interval(members, metric.reduce, cfg.num_resamples, seed=0)
             value, low, high = map(stats.known, found)

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 
 from lalm import languages, plugins
-from lalm.data.manifest import json_lines
-from lalm.errors import DataError, nearest
+from lalm.errors import DataError
 from lalm.evaluate import stats
-from lalm.evaluate.parse import asks_back
-from lalm.records import Frame, Reading, Status
+from lalm.evaluate.prediction_rows import STATUSES, by_language, group, read_predictions, readings
 from lalm.rundir import write_json
 
 DEFAULT_METRICS = (
@@ -29,7 +26,6 @@ DEFAULT_METRICS = (
     "wer_orthographic",
     "cer",
 )
-STATUSES: tuple[Status, ...] = get_args(Status)
 
 
 def score_rows(
@@ -46,14 +42,6 @@ def score_rows(
         return together
     own = {language: _scores(part, metrics, num_resamples, seed) for language, part in parts.items()}
     return {**together, "by_language": own}
-
-
-def by_language(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
-    """Predictions rows by their language, languages in alphabetical order."""
-    parts: dict[str, list[Mapping[str, Any]]] = {}
-    for row in rows:
-        parts.setdefault(languages.base(row.get("language", languages.DEFAULT)), []).append(row)
-    return dict(sorted(parts.items()))
 
 
 def _scores(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str], num_resamples: int, seed: int) -> dict[str, Any]:
@@ -79,123 +67,15 @@ def _counts(rows: Iterable[Mapping[str, Any]], metric: ModuleType) -> list[tuple
     return [metric.count(*readings(row)) for row in rows]
 
 
-def group(row: Mapping[str, Any]) -> str:
-    """What a predictions row is drawn together with in resampling: the passage that is narrated, or else the row alone.
-
-    A passage that is misheard is misheard for all questions about it, so that they are not so many independent rows.
-    """
-    narrated = [
-        turn.get("text") or turn.get("audio") or "" for turn in row.get("turns", ()) if turn["role"] == "narrator"
-    ]
-    return " ".join(narrated) or str(row["id"])
-
-
-def grouped_counts(rows: Sequence[Mapping[str, Any]], metric: ModuleType) -> np.ndarray:
-    """Counts [groups, num_counts] of rows that are drawn together, zeros where the metric does not apply.
+def grouped_counts(rows: Sequence[Mapping[str, Any]], metric: ModuleType, groups: Sequence[str]) -> np.ndarray:
+    """Counts [groups, num_counts] of rows that are drawn together (`group` of each), zeros where the metric does not apply.
 
     [groups, 0] where it applies to none.
     """
     found = _counts(rows, metric)
     width = max((len(counts) for counts in found if counts is not None), default=0)
     counts = np.array([(0.0,) * width if one is None else one for one in found], dtype=float)
-    return stats.by_group(counts, [group(row) for row in rows])
-
-
-def readings(row: Mapping[str, Any]) -> tuple[Reading, Reading]:
-    """Reference and hypothesis of a predictions row; a row with `answers` was a question, and its raw answer is one."""
-    answer, language = row["prediction"], languages.base(row.get("language", languages.DEFAULT))
-    right = Reading(Frame.from_json(row["gold"]), row.get("text"), language=language)
-    given = Reading(Frame.from_json(answer) if answer is not None else None, row.get("heard"), language=language)
-    if "answers" not in row:
-        return right, given
-    labelled = right.frame if right.frame != Frame(None) else None  # a question has no label that could be right
-    return (
-        replace(right, frame=labelled, answers=tuple(row["answers"]), asks=row.get("ambiguous")),
-        replace(given, answers=(row["raw"],), asks=asks_back(row["raw"])),
-    )
-
-
-def read_predictions(path: Path) -> list[dict[str, Any]]:
-    """Rows of a predictions file. Raises DataError that lists every bad line."""
-    rows: list[dict[str, Any]] = []
-    problems: list[str] = []
-    seen: dict[str, int] = {}
-    for number, row in json_lines(path, problems):
-        wrong = _problem(row)
-        if wrong is None and row["id"] in seen:
-            wrong = f"id {row['id']!r} stands on line {seen[row['id']]} already; ids must differ"
-        if wrong is not None:
-            problems.append(f"{path}, line {number}: {wrong}.")
-            continue
-        seen[row["id"]] = number
-        rows.append(row)
-    if problems:
-        raise DataError(f"{path}: {len(problems)} bad rows.", problems)
-    if not rows:
-        raise DataError(f"{path}: holds no predictions.")
-    return rows
-
-
-def _problem(row: Any) -> str | None:
-    """What is wrong with a predictions row, None if nothing is."""
-    if not isinstance(row, dict):
-        return "is no JSON object"
-    for field in ("id", "gold", "prediction", "status"):
-        if field not in row:
-            return f"field '{field}' is missing.{nearest(field, row)}" if row else f"field '{field}' is missing"
-    if not isinstance(row["id"], str):
-        return f"field 'id' is {row['id']!r}, a string is needed"
-    if row["status"] not in STATUSES:
-        return f"field 'status' is {row['status']!r}; allowed: {', '.join(STATUSES)}"
-    if (row["prediction"] is None) != (row["status"] == "failed"):
-        return f"field 'prediction' is {'null' if row['prediction'] is None else 'a frame'} and 'status' is {row['status']!r}"
-    for field in ("gold", "prediction"):
-        frame = row[field]
-        if not (frame is None and field == "prediction") and not _is_frame(frame):
-            return f"field '{field}' is no object with an intent (string or null) and slots ({{'type', 'value'}} of strings)"
-    for field in ("text", "heard"):
-        if not isinstance(row.get(field), str | None):
-            return f"field '{field}' is {row[field]!r}, a string or null is needed"
-    if not isinstance(row.get("language", "en"), str):
-        return f"field 'language' is {row['language']!r}, a string is needed"
-    try:
-        languages.base(row.get("language", languages.DEFAULT))
-    except ValueError as error:
-        return f"field 'language': {error}"
-    turns = row.get("turns", [])
-    if not isinstance(turns, list) or not all(map(_is_turn, turns)):
-        return f"field 'turns' is {turns!r:.60}, a list of {{'role', 'text', 'audio'}} is needed (strings, or null for the last two)"
-    return _question_problem(row)
-
-
-def _question_problem(row: Mapping[str, Any]) -> str | None:
-    """What is wrong with a row as an answered question; nothing if it is none."""
-    if "answers" not in row:
-        return "field 'ambiguous' stands there without 'answers'" if "ambiguous" in row else None
-    answers = row["answers"]
-    if not isinstance(answers, list) or not all(isinstance(answer, str) for answer in answers):
-        return f"field 'answers' is {answers!r:.60}, a list of strings is needed"
-    if not isinstance(row.get("raw"), str):
-        return f"field 'raw' is {row.get('raw')!r:.60}, a string is needed where there are 'answers'"
-    if not isinstance(row.get("ambiguous"), bool | None):
-        return f"field 'ambiguous' is {row['ambiguous']!r:.60}, true, false or null is needed"
-    return None
-
-
-def _is_turn(value: Any) -> bool:
-    if not isinstance(value, dict) or not isinstance(value.get("role"), str):
-        return False
-    return all(isinstance(value.get(name), str | None) for name in ("text", "audio"))
-
-
-def _is_frame(value: Any) -> bool:
-    if not isinstance(value, dict) or not isinstance(value.get("intent"), str | None):
-        return False
-    slots = value.get("slots", [])
-    return isinstance(slots, list) and all(
-        isinstance(slot, dict) and isinstance(slot.get("type"), str) and isinstance(slot.get("value"), str)
-        for slot in slots
-    )
+    return stats.by_group(counts, groups)
 
 
 def score_predictions(
@@ -242,7 +122,8 @@ def compare_rows(
 ) -> dict[str, Any]:
     """`compare_runs` for predictions rows: each side one or more lists of rows of the same items in the same order."""
     metric = plugins.load("metrics", metric_name)
-    sides = [[grouped_counts(rows, metric) for rows in side] for side in (first, second)]
+    groups = [group(row) for row in first[0]]  # of one side for both, so that the same rows are drawn
+    sides = [[grouped_counts(rows, metric, groups) for rows in side] for side in (first, second)]
     if any(counts.shape[1] == 0 for side in sides for counts in side):
         return {"difference": None, "low": None, "high": None, "verdict": "undecided"}
     result = stats.paired_difference(sides[0], sides[1], metric.reduce)

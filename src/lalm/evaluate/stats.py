@@ -2,7 +2,8 @@
 
 Percentile bootstrap over utterances (Efron and Tibshirani 1993, chapter 13): it needs only that the metric is a
 function of summed counts, works for ratios such as F1 alike, and is paired by drawing the same utterances for both
-sides. Questions about one passage are drawn together (`by_group`). BCa intervals would need a jackknife of every metric and differ little at the sizes of speech test sets.
+sides. Questions about one passage are drawn together (`by_group`). BCa intervals would need a jackknife of every metric
+and differ little at the sizes of speech test sets.
 """
 
 from __future__ import annotations

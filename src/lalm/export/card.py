@@ -11,7 +11,8 @@ import yaml
 
 from lalm.config import Recipe
 from lalm.errors import UserError, many
-from lalm.evaluate.score import read_predictions, score_rows
+from lalm.evaluate.prediction_rows import read_predictions
+from lalm.evaluate.score import score_rows
 from lalm.rundir import RunDir, read_json
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from lalm import plugins
 from lalm.errors import DataError, UserError
-from lalm.evaluate.score import read_predictions
+from lalm.evaluate.prediction_rows import read_predictions
 from lalm.rundir import RunDir, read_json
 from lalm.study.curves import curves
 

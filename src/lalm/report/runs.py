@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict
 
 from lalm import plugins
 from lalm.errors import UserError
-from lalm.evaluate.score import compare_runs, read_predictions, score_rows
+from lalm.evaluate.prediction_rows import read_predictions
+from lalm.evaluate.score import compare_runs, score_rows
 from lalm.report.folder import Interval
 from lalm.report.tables import Entry, Group, Table
 from lalm.report.words import NONE, metric

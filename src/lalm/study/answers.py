@@ -11,7 +11,7 @@ import numpy as np
 from lalm import plugins
 from lalm.errors import DataError
 from lalm.evaluate import stats
-from lalm.evaluate.score import group, read_predictions, readings
+from lalm.evaluate.prediction_rows import group, read_predictions, readings
 from lalm.rundir import RunDir
 
 _NUM_RESAMPLES = 1000

@@ -7,7 +7,7 @@ from typing import Any
 
 from lalm import plugins
 from lalm.evaluate import stats
-from lalm.evaluate.score import by_language as parts_of
+from lalm.evaluate.prediction_rows import by_language as parts_of
 from lalm.languages import SEVERAL
 from lalm.study.answers import Answers
 

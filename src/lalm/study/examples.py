@@ -80,7 +80,7 @@ def _text_run(curves: Sequence[Mapping[str, Any]]) -> str | None:
 
 def _wrong(row: Mapping[str, Any], metric: str) -> bool:
     """Whether the metric of this utterance alone is less than perfect."""
-    from lalm.evaluate.score import readings
+    from lalm.evaluate.prediction_rows import readings
 
     module = plugins.load("metrics", metric)
     counts = module.count(*readings(row))

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-Write = Callable[
-    [Sequence[str], int, str], list[str]
-]  # prompts, most new tokens each, what the work is called -> texts
+# prompts, most new tokens each, what the work is called -> texts
+Write = Callable[[Sequence[str], int, str], list[str]]
 
 
 def first_line(text: str) -> str:
