@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from lalm.config import DataSection
 from lalm.data import audio
 from lalm.data.manifest import read_manifest
 from lalm.data.pools import load_pools
-from lalm.errors import ConfigError, DataError, UserError
+from lalm.errors import ConfigError, DataError, MissingExtraError, UserError
 from lalm.speak.clips import Clip, keep, spoken
 from lalm.speak.engines import list_engines, plain_voices
 from lalm.speak.rows import Manner, plan, rows_of, speak_rows
@@ -274,7 +275,7 @@ def test_engines_are_listed_with_what_is_missing(engines, capsys):
     assert "Install it with: apt install absent" in text
     assert "voices     fr: low" in list_engines("fr", ["tones"])
     assert main(["ls", "synth", "--plugins", str(engines)]) == 0
-    assert {"flite", "espeak_ng", "kokoro", "piper", "tones"} <= set(capsys.readouterr().out.split())
+    assert {"flite", "espeak_ng", "kokoro", "pico", "piper", "tones"} <= set(capsys.readouterr().out.split())
 
 
 def needs(program: str) -> pytest.MarkDecorator:
@@ -314,6 +315,32 @@ def _period_s(samples: np.ndarray) -> float:
 
 
 @needs("flite")
+@pytest.mark.skipif(find_spec("ttspico") is None, reason="the package ttspico is not installed")
+def test_pico_speaks_its_languages_the_same_way_every_time():
+    module = plugins.load("synth", "pico")
+    lines = {"en": "turn on the light", "fr": "allume la lumière", "es": "enciende la luz", "it": "accendi la luce"}
+    for language, line in lines.items():
+        voice = module.voices(language, module.Config())[0]
+        plain, slow, high = (
+            spoken(line, "pico", voice, language, **how) for how in ({}, {"speed": 0.7}, {"pitch": 1.5})
+        )
+        assert 0.6 < len(plain) / 16_000 < 3
+        assert len(slow) > 1.3 * len(plain)
+        assert len(high) == pytest.approx(len(plain), rel=0.15)
+        assert not np.array_equal(high, plain)
+        assert np.array_equal(plain, spoken(line, "pico", voice, language))
+    marked = spoken("allume <speed level='20'>la</speed> lumière", "pico", "fr-FR", "fr")
+    assert len(marked) > len(spoken("allume la lumière", "pico", "fr-FR", "fr")), "tags are words, not commands"
+    assert set(lines) < set(module.languages(module.Config()))
+    assert module.voices("ja", module.Config()) == []
+
+
+def test_pico_is_named_with_what_installs_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ttspico", None)
+    with pytest.raises(MissingExtraError, match=r"pico .*pip install ttspico"):
+        plugins.load("synth", "pico").languages(plugins.load("synth", "pico").Config())
+
+
 def test_a_program_that_goes_missing_is_named_with_what_installs_it(tmp_path, manifest, monkeypatch, capsys):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert main(["data", "synth", str(manifest(1)), "--engine", "flite", "--out", str(tmp_path / "out")]) == 2

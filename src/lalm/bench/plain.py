@@ -25,8 +25,8 @@ class PlainComposed:
     """Whisper's encoder, the perceptron and a causal language model, of a composed model.
 
     Whisper's encoder attends to the padding of its thirty seconds, so its frames are not those of a clip as it is.
-    With `as_lalm_hears` frames come from lalm's encoder instead: for comparing results, where the language model's half
-    is to be the same.
+    With `as_lalm_hears` frames come from lalm's encoder instead, outside autocast as there: for comparing results, where
+    the language model's half is to be the same.
     """
 
     def __init__(self, model: Any, as_lalm_hears: bool = False) -> None:
@@ -68,14 +68,18 @@ class PlainComposed:
         paths = [example.audio for example in examples]
         whisper, connector = self._module.audio_encoder, self._module.connector
         with torch.no_grad():
-            real, mask = whisper.frames(paths) if self._as_lalm_hears else self._window(whisper, paths)
+            if self._as_lalm_hears:
+                with torch.autocast(whisper.device.type, enabled=False):
+                    real, mask = whisper.frames(paths)
+            else:
+                real, mask = self._window(whisper, paths)
         items = [{"frames": one[keep]} for one, keep in zip(real, mask, strict=True)]
         vectors, kept = connector(items)
         return [one[keep] for one, keep in zip(vectors, kept, strict=True)]
 
     def _window(self, whisper: Any, paths: Sequence[Any]) -> tuple[Tensor, Tensor]:
         clips = [audio.load(path, RATE_HZ) for path in paths]
-        given = whisper.feature_extractor(clips, sampling_rate=RATE_HZ, return_tensors="pt", padding="max_length")
+        given = _features(whisper.feature_extractor, clips)
         states = whisper.encoder(given.input_features.to(whisper.device)).last_hidden_state
         step = 2 * whisper.feature_extractor.hop_length
         _, expected = whisper.listening.collate(whisper.feature_extractor, clips, [str(path) for path in paths])
@@ -112,11 +116,17 @@ class PlainNative:
     def _window(self, examples: Sequence[Example]) -> dict[str, Tensor]:
         extractor = self._model.processor.feature_extractor
         clips = [audio.load(example.audio, RATE_HZ) for example in examples if example.audio is not None]
-        given = extractor(
-            clips, sampling_rate=RATE_HZ, return_tensors="pt", padding="max_length", return_attention_mask=True
-        )
+        given = _features(extractor, clips)
         values = given.input_features.to(self._module.device, self._module.dtype)
         return {"input_features": values, "feature_attention_mask": given.attention_mask.to(self._module.device)}
+
+
+def _features(extractor: Any, clips: Sequence[Any]) -> Any:
+    """Thirty seconds of each clip, in float32: trainers make features where they load rows, outside autocast."""
+    with torch.autocast("cpu", enabled=False):
+        return extractor(
+            clips, sampling_rate=RATE_HZ, return_tensors="pt", padding="max_length", return_attention_mask=True
+        )
 
 
 def _greedy(module: Any, num_new: int, **given: Tensor) -> Tensor:

@@ -16,11 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from lalm.bench import flops
-from lalm.bench.scenarios import SCENARIOS, Scenario
+from lalm.bench.scenarios import REORDERED, SCENARIOS, SIDES, Scenario
 from lalm.errors import UserError, nearest
 from lalm.rundir import write_json
-
-SIDES = ("plain", "lalm")
 
 
 def bench(names: Sequence[str], out: Path, repetitions: int, bf16: bool, threads: int | None) -> list[dict[str, Any]]:
@@ -70,9 +68,9 @@ def _measure(scenario: Scenario, repetitions: int, bf16: bool, threads: int) -> 
             for mode, sides in runs.items():
                 for side in SIDES if turn % 2 == 0 else reversed(SIDES):
                     sides[side].append(_worker({**asked, "mode": mode, "side": side}))
-        equal = {side: _worker({**asked, "mode": "equal", "side": side, "bf16": False}) for side in SIDES}
-        weights = _weights_apart(Path(folder))
-    losses = list(zip(*(equal[side]["losses"] for side in SIDES), strict=True))
+        equal = _apart(asked, "float32", SIDES)
+        if bf16:
+            equal |= _apart(asked, "bfloat16", (*SIDES, REORDERED))
     device = runs["train"]["lalm"][0]["device"]
     return {
         "scenario": asdict(scenario),
@@ -81,11 +79,7 @@ def _measure(scenario: Scenario, repetitions: int, bf16: bool, threads: int) -> 
         "ready_to_train_s": _spread([start["since_start_s"] for start in starts]),
         "training": _training(runs["train"], scenario, flops.BF16_PEAK.get(device) if bf16 else None),
         "answering": _answering(runs["answer"], scenario),
-        "equal": {
-            "steps": len(losses),
-            "largest_difference_of_losses": max(abs(a - b) for a, b in losses),
-            "largest_difference_of_weights": weights,
-        },
+        "equal": equal,
         "machine": {**machine(threads), "device": device},
         "made": {
             "command": " ".join(["lalm", *sys.argv[1:]]),
@@ -165,12 +159,36 @@ def _spread(seconds: Sequence[float]) -> dict[str, float]:
     return {"median": statistics.median(seconds), "least": min(seconds), "most": max(seconds)}
 
 
-def _weights_apart(folder: Path) -> float:
+def _apart(asked: Mapping[str, Any], precision: str, sides: Sequence[str]) -> dict[str, Any]:
+    """After the same steps in a precision: how far losses and weights of each other side lie from the first one's.
+
+    In bfloat16 the plain reference with its rows in another order is such a side: what rounding alone does.
+    """
     from safetensors.torch import load_file
 
-    left, right = (load_file(folder / f"equal-{side}.safetensors") for side in SIDES)
-    assert left.keys() == right.keys()
-    return max(float((left[name] - right[name]).abs().max()) for name in left)
+    folder = Path(asked["folder"])
+    losses = {
+        side: _worker({**asked, "mode": "equal", "side": side, "bf16": precision == "bfloat16"})["losses"]
+        for side in sides
+    }
+    weights = {side: load_file(folder / f"equal-{side}.safetensors") for side in sides}
+    first, *others = sides
+    return {
+        precision: {
+            "steps": len(losses[first]),
+            **{
+                side: {
+                    "largest_difference_of_losses": max(
+                        abs(a - b) for a, b in zip(losses[first], losses[side], strict=True)
+                    ),
+                    "largest_difference_of_weights": max(
+                        float((one - weights[side][name]).abs().max()) for name, one in weights[first].items()
+                    ),
+                }
+                for side in others
+            },
+        }
+    }
 
 
 def machine(threads: int) -> dict[str, Any]:
@@ -225,8 +243,11 @@ def as_text(found: Mapping[str, Any]) -> str:
         lines.append(
             f"  peak memory {name:<12}{peaks['plain']:>10.0f}{peaks['lalm']:>10.0f} MB, {peaks['before_work']:.0f} MB of it before any work"
         )
-    lines.append(
-        f"  {equal['steps']} steps in float32: losses apart by at most {equal['largest_difference_of_losses']:.1e}, "
-        f"weights by {equal['largest_difference_of_weights']:.1e}"
-    )
+    for precision, sides in equal.items():
+        for side, apart in sides.items():
+            if side != "steps":
+                lines.append(
+                    f"  {sides['steps']} steps in {precision}, {side} beside plain: losses apart by at most "
+                    f"{apart['largest_difference_of_losses']:.1e}, weights by {apart['largest_difference_of_weights']:.1e}"
+                )
     return "\n".join(lines)

@@ -14,6 +14,8 @@ import soundfile
 from lalm.records import Example
 
 RATE_HZ = 16_000
+SIDES = ("plain", "lalm")
+REORDERED = "reordered"  # the plain side with the rows of every step the other way round
 WORDS = (
     "lights",
     "music",

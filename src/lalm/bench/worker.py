@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 
 from lalm import plugins
 from lalm.bench.plain import PlainComposed, PlainNative
-from lalm.bench.scenarios import Scenario, material
+from lalm.bench.scenarios import REORDERED, Scenario, material
 from lalm.bench.sizes import flops_of, sizes_of, useful_tokens
 from lalm.config import Recipe, TrainSection, parse_recipe
 from lalm.data.cache import PreparedCache
@@ -175,7 +175,10 @@ def _train(work: _Work) -> dict[str, Any]:
 
 
 def _equal(work: _Work) -> dict[str, Any]:
-    """Losses of twenty steps on the same rows in the same order; the trained weights go to a file."""
+    """Losses of twenty steps on the same rows in the same order; the trained weights go to a file.
+
+    The side `REORDERED` is the plain reference with the rows of every step the other way round: what rounding does to it.
+    """
     small = work.rows[: 2 * min(work.scenario.batch_size, 4)]
     cfg = work.cfg.model_copy(update={"per_device_train_batch_size": len(small) // 2})
     stage = Stage("speech", {"speech": 1.0}, epochs=10, warmup_ratio=0.0)
@@ -185,6 +188,8 @@ def _equal(work: _Work) -> dict[str, Any]:
     else:
         steps = plan_steps(work.model, [stage], {"speech": small}, cfg)
         batches = [[small[index] for micro in step.micro_batches for _, index in micro] for step in steps]
+        if work.side == REORDERED:
+            batches = [batch[::-1] for batch in batches]
         losses = list(work.plain_steps(batches, as_lalm_hears=True))
     weights = {name: one.detach() for name, one in zip(work.trainable, work.trained(), strict=True)}
     save_file(weights, work.folder / f"equal-{work.side}.safetensors")
