@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from lalm.errors import DataError
-from lalm.evaluate.prompts import compared, main, read_prompts
+from lalm import plugins
+from lalm.errors import ConfigError, DataError
+from lalm.evaluate.prompts import compared, main, read_prompts, spoken_by
 
 TEXTS = """; Core sounds
 vm-hello: Bonjour à tous
@@ -47,6 +48,16 @@ def test_nothing_to_measure_is_a_user_error(sounds: Path, capsys):
     assert "none.txt" in capsys.readouterr().err
 
 
+def test_the_same_texts_can_be_spoken_by_an_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(plugins, "_user_roots", [*plugins._user_roots])
+    plugins.add_roots([Path(__file__).parents[1] / "speak" / "plugins"])
+    files = spoken_by("tones", ["un mot", "deux mots", "trois"], "fr", tmp_path)
+    assert [path.is_file() for path in files] == [True] * 3
+    assert len(set(files)) == 3
+    with pytest.raises(ConfigError, match=r"tones has no voice of 'it'; it speaks en, fr"):
+        spoken_by("tones", ["due parole"], "it", tmp_path)
+
+
 def test_words_are_compared_as_they_sound():
     gold = ["Contraseña: 9, ¡por favor!", "una llamada perdida"]
     result = compared(
@@ -55,5 +66,7 @@ def test_words_are_compared_as_they_sound():
     assert result["ctc"]["wer"] == pytest.approx(1 / 7)  # "favor" is missing, accents and digits do not count
     assert result["whisper_decoder"]["wer"] == pytest.approx(6 / 7)
     assert result["ctc"]["words"] == 7
-    assert result["ratio"] == pytest.approx(1 / 6)
+    assert result["ratio"]["value"] == pytest.approx(1 / 6)
+    # of four draws one has the first prompt alone, one the second alone: 1 of 4 words beside 4, 0 of 3 beside 2
+    assert 0 == result["ratio"]["low"] < result["ratio"]["high"] == pytest.approx(1 / 4)
     assert result["ctc"]["low"] <= 1 / 7 <= result["ctc"]["high"]

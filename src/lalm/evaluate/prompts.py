@@ -4,7 +4,8 @@
 
 `SOUNDS` is a folder of recordings, `TEXTS` what they say, a line `name: text` each, plain or gzipped, as in Debian's packages
 `asterisk-core-sounds-LANGUAGE-wav` (its folder below `/usr/share/asterisk/sounds`) and `asterisk-core-sounds-LANGUAGE` (its
-`core-sounds-LANGUAGE.txt.gz` below `/usr/share/doc`). Both hearings come from one pass of the encoder.
+`core-sounds-LANGUAGE.txt.gz` below `/usr/share/doc`). Both hearings come from one pass of the encoder. With `--engine pico` the texts
+of the same prompts are heard as that engine speaks them, its voices in turn.
 
 Words are compared as the metric `wer` does, numbers spelled out and accents left out of account on both sides (the Spanish texts
 are written without them).
@@ -16,6 +17,7 @@ import argparse
 import gzip
 import json
 import sys
+import tempfile
 import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,13 +25,16 @@ from typing import Any
 
 import numpy as np
 
+from lalm import plugins
 from lalm.connectors import ctc
 from lalm.connectors._numbers import LANGUAGES
 from lalm.connectors._plain import plain_words
-from lalm.errors import DataError, UserError
+from lalm.errors import ConfigError, DataError, UserError
 from lalm.evaluate.stats import interval
 from lalm.metrics import wer
 from lalm.records import Reading
+from lalm.speak.clips import Clip, keep
+from lalm.speak.engines import plain_voices
 
 MIN_WORDS, MAX_WORDS = 2, 14
 BATCH_SIZE = 8
@@ -87,8 +92,9 @@ def heard(files: Sequence[Path], language: str, cfg: ctc.Config | None) -> dict[
 
 
 def compared(texts: Sequence[str], hearings: Mapping[str, Sequence[str]], language: str) -> dict[str, Any]:
-    """Word error rate with its 95 % interval of each hearing, and the head's over the decoder's."""
+    """Word error rate with its 95 % interval of each hearing; `ratio`: the head's over the decoder's, over the same prompts."""
     result: dict[str, Any] = {"language": language, "recordings": len(texts)}
+    tables = {}
     for name, said in hearings.items():
         counts = [
             wer.count(
@@ -97,12 +103,34 @@ def compared(texts: Sequence[str], hearings: Mapping[str, Sequence[str]], langua
             )
             for gold, one in zip(texts, said, strict=True)
         ]
-        table = np.array([one for one in counts if one is not None])
+        tables[name] = table = np.array([one for one in counts if one is not None])
         value, low, high = interval(table, wer.reduce, NUM_RESAMPLES, seed=0)
         result[name] = {"wer": value, "low": low, "high": high, "words": int(table[:, 1].sum())}
-    if CTC in result and result[DECODER]["wer"]:
-        result["ratio"] = result[CTC]["wer"] / result[DECODER]["wer"]
+    if CTC in tables and result[DECODER]["wer"]:
+        value, low, high = interval(np.hstack([tables[CTC], tables[DECODER]]), _ratio, NUM_RESAMPLES, seed=0)
+        result["ratio"] = {"value": value, "low": low, "high": high}
     return result
+
+
+def spoken_by(engine: str, texts: Sequence[str], language: str, folder: Path) -> list[Path]:
+    """The texts as an engine speaks them, its voices in turn, as files in `folder`.
+
+    Raises ConfigError for an engine that there is not or that does not speak the language, and as `keep` does.
+    """
+    module = plugins.load("synth", engine)
+    voices = plain_voices(module, language)
+    if not voices:
+        known = ", ".join(module.languages(module.Config()))
+        raise ConfigError(f"--engine {engine} has no voice of '{language}'; it speaks {known}.")
+    clips = [Clip(text, engine, voices[number % len(voices)], language) for number, text in enumerate(texts)]
+    for clip in clips:
+        keep(clip, folder)
+    return [clip.path(folder) for clip in clips]
+
+
+def _ratio(counts: np.ndarray) -> np.ndarray:
+    """Of two error rates, from counts [..., errors, words, errors, words]."""
+    return wer.reduce(counts[..., :2]) / wer.reduce(counts[..., 2:])
 
 
 def _plain(text: str, language: str) -> str:
@@ -122,6 +150,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--weights", type=Path, help="the head's weights (none: those that come along)")
     parser.add_argument("--decoder-alone", action="store_true", help="Whisper's decoder, without a head")
     parser.add_argument("--limit", type=int, help="only so many recordings, evenly spread")
+    parser.add_argument("--engine", help="the same texts as this engine speaks them (`pico`), not the recordings")
     parser.add_argument("--out", type=Path, help="file for what was heard, one JSON row a recording")
     args = parser.parse_args(argv)
     try:
@@ -131,7 +160,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not args.decoder_alone:
             cfg = ctc.Config(phones=args.phones, language=args.language, weights=args.weights)
         files, texts = [path for path, _ in prompts], [text for _, text in prompts]
-        hearings = heard(files, args.language, cfg)
+        with tempfile.TemporaryDirectory() as folder:
+            sources = spoken_by(args.engine, texts, args.language, Path(folder)) if args.engine else files
+            hearings = heard(sources, args.language, cfg)
     except UserError as error:
         print(f"lalm: {error}", file=sys.stderr)
         return 2
@@ -145,7 +176,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 for row, (path, text) in enumerate(prompts)
             ),
         )
-    print(json.dumps(compared(texts, hearings, args.language), indent=1))
+    source = {"engine": args.engine} if args.engine else {}
+    print(json.dumps({**source, **compared(texts, hearings, args.language)}, indent=1))
     return 0
 
 
