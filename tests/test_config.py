@@ -130,6 +130,18 @@ def test_yaml_merges_are_allowed(tmp_path: Path):
     assert read_yaml(path)["d"] == {"x": 5, "y": 2}
 
 
+def test_truth_is_true_or_false_and_no_is_norwegian(tmp_path: Path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("languages: {no: {on: true}, y: no}\noff: [False, TRUE, yes]\n")
+    assert read_yaml(path) == {"languages": {"no": {"on": True}, "y": "no"}, "off": [False, True, "yes"]}
+    assert override({}, ["a.language=no", "b=false"]) == {"a": {"language": "no"}, "b": False}
+    recipe = parse_recipe({"data": {"corpus": "jsonl", "languages": {"no": {}}}, "train": {"bf16": "no"}}, tmp_path)
+    assert list(recipe.data.languages or {}) == ["no"]
+    assert recipe.train.bf16 is False, "where a truth value is asked for, `no` is one"
+    path.write_text(to_yaml(recipe))
+    assert read_yaml(path)["data"]["languages"].keys() == {"no"}
+
+
 def test_overrides():
     values = {"tuner": "lora", "train": {"seed": 1}, "data": {"corpus": "barista"}}
     changed = override(

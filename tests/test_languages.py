@@ -7,7 +7,9 @@ import json
 import pytest
 
 from lalm import languages, plugins
+from lalm.connectors._plain import plain_words
 from lalm.data.manifest import read_manifest
+from lalm.data.row_checks import plain
 from lalm.errors import ConfigError, DataError
 
 
@@ -35,6 +37,32 @@ def test_tags_become_base_codes(tag, code):
 def test_unknown_ones_are_answered_with_the_nearest(wrong, near):
     with pytest.raises(ValueError, match=rf"'{wrong}' is no known language\. Did you mean '{near}'"):
         languages.base(wrong)
+
+
+@pytest.mark.parametrize(
+    ("text", "kept", "words"),
+    [
+        ("मुझे सुबह सात बजे जगाओ।", "'", "मुझे सुबह सात बजे जगाओ"),
+        ("ปลุกฉันตอนเจ็ดโมง", "'", "ปลุกฉันตอนเจ็ดโมง"),
+        ("காலை 7 மணிக்கு!", "'", "காலை 7 மணிக்கு"),
+        ("میروم، خانه", "'", "میروم خانه"),
+        ("don't — co\u00adop_s", "'", "don't coop s"),
+        ("don't", "", "don t"),
+    ],
+)
+def test_words_keep_their_marks(text, kept, words):
+    assert languages.only_words(text, kept) == words
+    assert plain_words(text, "hi") == languages.only_words(text), "as the connectors write it"
+
+
+def test_small_letters_are_those_of_the_language():
+    assert languages.lower_case("İSTANBUL IŞIK", "tr") == "istanbul ışık"
+    assert languages.lower_case("İstanbul IT", "en") == "istanbul it"
+
+
+def test_two_sentences_that_differ_in_a_vowel_sign_are_two():
+    assert plain("की") != plain("का")
+    assert plain("Où es-tu ?") == plain("où es tu")
 
 
 def test_no_nearest_where_nothing_is_near():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -55,7 +56,10 @@ class Recipe(Section):
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML in which a key that stands twice in a mapping is an error, instead of the first one being lost."""
+    """YAML in which a key that stands twice in a mapping is an error, instead of the first one being lost.
+
+    Truth values are `true` and `false`, as in YAML 1.2: `no` is Norwegian.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
@@ -66,6 +70,13 @@ class _Loader(yaml.SafeLoader):
                 )
             seen.add(key.value if isinstance(key, yaml.ScalarNode) else "")
         return super().construct_mapping(node, deep)
+
+
+_Loader.yaml_implicit_resolvers = {
+    letter: [(tag, pattern) for tag, pattern in found if tag != "tag:yaml.org,2002:bool"]
+    for letter, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("true|True|TRUE|false|False|FALSE"), list("tTfF"))
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -106,7 +117,7 @@ def override(values: dict[str, Any], assignments: Sequence[str]) -> dict[str, An
             target[parent] = below if isinstance(below, dict) else {}
             target = target[parent]
         try:
-            target[last] = yaml.safe_load(text)
+            target[last] = yaml.load(text, _Loader)
         except yaml.YAMLError:
             raise ConfigError(f"'{assignment}': the value is not valid YAML.") from None
     return result

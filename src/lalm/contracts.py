@@ -187,7 +187,9 @@ class Tuner(Protocol):
 class Scheme(Protocol):
     """`schemes/*`: when which rows are seen. Pure data, no torch.
 
-    A module may hold `tasks(cfg)`: the auxiliary tasks (`PluginChoice`) whose pools, `text:transcribe` say, its plans use.
+    A module may hold `tasks(cfg, own)`: the auxiliary tasks (`PluginChoice`) whose pools, `text:transcribe` say, its plans use;
+    `own` is the recipe's task. The part of a pool in one language, `text@fr` or `speech@fr:transcribe`, is a pool, too, where
+    training holds several.
     """
 
     def plan(self, cfg: Any, pools: Pools) -> list[Stage]: ...

@@ -1,4 +1,4 @@
-"""Languages: which codes there are, one way to write them, and which of them the encoders of this package know.
+"""Languages: which codes there are, one way to write them, which of them the encoders of this package know; what of a text is words.
 
 A language is the base code of a BCP 47 tag: `fr-FR`, `fr_FR` and `fr` are all `fr`, `zh-CN` and `zh-TW` both `zh`. Known are all
 of ISO 639-1 and the longer codes of Whisper, which holds all languages of MASSIVE. Old codes become new ones (`iw` is `he`).
@@ -7,7 +7,9 @@ of ISO 639-1 and the longer codes of Whisper, which holds all languages of MASSI
 from __future__ import annotations
 
 import difflib
+import functools
 import re
+import unicodedata
 from collections.abc import Iterable
 from typing import Annotated
 
@@ -50,6 +52,8 @@ WHISPER = tuple(_WHISPER.split())
 # languages whose writing sets no blanks between words: their unit of error is the character. Whisper's paper (Radford et al. 2022,
 # appendix C) names zh, ja, th, lo and my; the others are written alike
 UNSPACED = frozenset({"zh", "yue", "ja", "th", "lo", "my", "km", "bo", "dz"})
+
+DOTTED = frozenset({"tr", "az"})  # languages in which I is the capital of a letter without a dot
 
 _OLD = {"iw": "he", "in": "id", "ji": "yi", "jw": "jv", "mo": "ro", "cmn": "zh", "fil": "tl"}
 _IN_WHISPER = {"nb": "no", "jv": "jw"}  # what Whisper calls it
@@ -100,6 +104,32 @@ def whisper_code(tag: str) -> str:
     if not heard_by_whisper(code):
         raise ValueError(f"{tag!r:.60} ({name(code)}) is none of the languages that Whisper was trained on")
     return _IN_WHISPER.get(code, code)
+
+
+def lower_case(text: str, language: str) -> str:
+    """The text in lower case, as the language has it (Turkish and Azeri: I is the capital of a letter without a dot)."""
+    if language in DOTTED:
+        text = text.replace("I", "\u0131")
+    return text.replace("\u0130", "i").lower()  # of it alone `lower` would make two characters
+
+
+def only_words(text: str, kept: str = "'") -> str:
+    """Letters, marks, digits and the characters in `kept`; whatever stands between them is a single blank.
+
+    Marks are the vowels of Devanagari, Thai and their like, which `\\w` leaves out. Joiners, soft hyphens and their like, which are
+    not seen, go without a blank.
+    """
+    plain = "".join(one if one in kept or _is_said(one) else _instead(one) for one in text)
+    return " ".join(plain.split())
+
+
+@functools.cache
+def _is_said(character: str) -> bool:
+    return unicodedata.category(character)[0] in "LMN"
+
+
+def _instead(character: str) -> str:
+    return "" if unicodedata.category(character) == "Cf" else " "
 
 
 def _tag(value: str) -> str:

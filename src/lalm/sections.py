@@ -180,7 +180,10 @@ class DataSection(Section):
     budget_sources: tuple[Literal["recorded", "synthetic"], ...] = Field(
         ("recorded",), min_length=1, description="which speech of the corpus the speech budget is drawn from"
     )
-    synthetic: Path | None = Field(None, description="manifest of synthetic speech of the training text, if any")
+    synthetic: Path | None = Field(
+        None,
+        description="manifest of synthetic speech of the training text, if any; under a budget of text, of that text",
+    )
     join_text: JoinSection | None = Field(None, description="sentences joined of the written rows (none: none)")
     augment: AugmentSection | None = Field(None, description="changed copies of the training recordings (none: none)")
     allow_outside_paths: bool = Field(False, description="let audio paths leave the corpus folder")

@@ -61,6 +61,16 @@ def test_the_article_fits_the_word_that_follows_it() -> None:
     assert "I want an eight ounce single shot espresso" in {one.text for one in joined(rows, JoinSection(copies=20))}
 
 
+def test_other_languages_have_no_english_articles() -> None:
+    rows = [
+        row("a", "llama a pedro", who="pedro"),
+        row("b", "llama estación pedro", place="estación", who="pedro"),
+    ]
+    spanish = [replace(one, language="es") for one in rows]
+    assert "llama a estación pedro" in {one.text for one in joined(spanish, JoinSection(copies=20))}
+    assert "llama an estación pedro" in {one.text for one in joined(rows, JoinSection(copies=20))}, "as English has it"
+
+
 @pytest.mark.parametrize(
     "unfit",
     [

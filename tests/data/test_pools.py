@@ -103,6 +103,19 @@ def test_a_recording_in_training_and_test_is_refused(tmp_path):
     assert error.value.problems == (str(tmp_path / "p.wav"),)
 
 
+def test_a_budget_of_text_holds_for_what_speaks_it_and_tested_sentences_are_refused(tmp_path):
+    rows = [text(name) for name in "abcdef"]
+    other = project(tmp_path / "synthetic", [spoken(row["id"], text=row["text"], source="synthetic") for row in rows])
+    root = project(tmp_path, [*rows, spoken("r"), spoken("t", split="test", meta={"slurp_id": 7})])
+    assert len(load_pools(data(root, synthetic=other)).synthetic) == 6
+    pools = load_pools(data(root, synthetic=other, num_text=3))
+    assert {row.text for row in pools.synthetic} <= {row.text for row in pools.text}
+    assert len(pools.text) == 3
+    leaking = project(tmp_path / "leaking", [spoken("v", source="synthetic", meta={"slurp_id": "7"})])
+    with pytest.raises(DataError, match=r"1 row of data\.synthetic of sentences that are tested(.|\n)*slurp_id 7: v"):
+        load_pools(data(root, synthetic=leaking))
+
+
 def test_paths_outside_are_allowed_by_one_key_for_the_corpus_and_for_synthetic_speech(tmp_path):
     soundfile.write(tmp_path / "out.wav", np.zeros(800) + 0.1, 16_000)
     inner = project(tmp_path / "in", [text("a"), {"id": "s", "audio": "../out.wav", "intent": "say"}])

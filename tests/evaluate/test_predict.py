@@ -16,7 +16,7 @@ import lalm
 from lalm.cli import main
 from lalm.data.manifest import write_manifest
 from lalm.errors import DataError, UserError
-from lalm.evaluate.predict import predict_run
+from lalm.evaluate.predict import Understander, predict_run
 from lalm.records import Frame, Utterance
 
 
@@ -51,6 +51,19 @@ def test_the_library_answers_as_predict_does(run: Path, understand: Any):
             "channels are averaged"
         )
         assert understand(Path(row["audio"])) == frame
+
+
+def test_a_recording_is_asked_in_its_language(run: Path, understand: Any, monkeypatch: pytest.MonkeyPatch):
+    asked = []
+    monkeypatch.setattr(understand._model, "generate", lambda rows, *_: [asked.append(rows[0].language) or "{}"])
+    understand(LOW)
+    understand(LOW, language="fr-CA")
+    assert asked == ["en", "fr"], "the one that it was trained on, or the one that is said"
+    with pytest.raises(UserError, match=r"language: 'frnch' is no known language\. Did you mean 'fr'"):
+        understand(LOW, language="frnch")
+    recipe, model = understand._recipe, understand._model
+    with pytest.raises(UserError, match=r"trained on several languages \(en, fr\)(.|\n)*language='en'"):
+        Understander(recipe, model, languages=("en", "fr"))(LOW)
 
 
 def test_other_rates_are_heard_alike(understand: Any):

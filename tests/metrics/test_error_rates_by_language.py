@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from lalm import plugins
+from lalm.connectors._plain import plain_words
 from lalm.metrics._text import normalised, orthographic, units
 from lalm.records import Reading
 
@@ -30,6 +31,27 @@ def plain_edits(first: tuple, second: tuple) -> int:
         )
 
     return distance(len(first), len(second))
+
+
+@pytest.mark.parametrize(
+    ("language", "said"),
+    [
+        ("hi", "मुझे सुबह सात बजे जगाओ"),
+        ("th", "ปลุกฉันตอนเจ็ดโมง"),
+        ("ta", "காலை ஏழு மணிக்கு"),
+        ("tr", "İstanbul'da IŞIK"),
+        ("fa", "می\u200cروم"),
+    ],
+)
+def test_what_a_connector_writes_of_a_right_transcript_is_right(language, said):
+    heard = plain_words(said, language)
+    for metric in ("wer", "cer"):
+        assert counts(metric, said, heard, language)[0] == 0
+
+
+def test_quotes_and_what_is_not_seen_do_not_count():
+    assert normalised("he said 'hi', don't!", "en") == "he said hi don't"
+    assert normalised("co\u00adop", "en") == "coop"
 
 
 def test_words_of_french_and_characters_of_chinese_by_hand():

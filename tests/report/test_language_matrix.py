@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 
@@ -11,21 +13,26 @@ import pytest
 import soundfile
 import yaml
 from fake_study import log_rows, results_of, run_info
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from lalm.config import to_yaml
 from lalm.data.manifest import write_manifest
 from lalm.data.pools import load_pools
 from lalm.errors import ConfigError
 from lalm.evaluate.score import score_rows
-from lalm.records import Frame, Utterance
+from lalm.records import Frame, Stage, Utterance
+from lalm.report import heat_map
 from lalm.report.build import build_report
 from lalm.report.folder import load_study as load_folder
 from lalm.report.languages import language_table, worth, worth_words
 from lalm.report.words import metric
 from lalm.rundir import RunDir, read_json, write_json, write_jsonl, write_text
+from lalm.sections import PluginChoice
+from lalm.study.answers import Answers
 from lalm.study.collect import collect
 from lalm.study.plan import Run, load_study, runs
 from lalm.train.provenance import languages_of
+from lalm.train.setup import make_examples, plan
 
 METRICS = ("exact_match", "wer")
 VARIANTS = {
@@ -84,9 +91,11 @@ def write_run(out: Path, run: Run) -> None:
             rows.append({**made, **(heard if name == "test" else {})})
         write_jsonl(folder.predictions(name), rows)
         write_json(folder.scores(name), score_rows(rows, METRICS, 100))
+    stages = plan(run.recipe, make_examples(run.recipe, pools))
     write_text(folder.recipe, to_yaml(run.recipe))
     write_json(
-        folder.info, {**run_info(run, len(pools.speech)), "num_text": len(pools.text), "languages": languages_of(pools)}
+        folder.info,
+        {**run_info(run, len(pools.speech)), "num_text": len(pools.text), "languages": languages_of(pools, stages)},
     )
     write_jsonl(folder.log, log_rows())
 
@@ -186,6 +195,60 @@ def test_the_page_draws_the_matrix_and_says_what_recordings_are_worth(study):
     assert "French" in build_report([study], fmt="markdown").read_text(encoding="utf-8")
 
 
+def test_what_was_not_heard_was_not_trained_on(study, tmp_path):
+    """A scheme that reads alone hears nothing of the recordings that its budget holds."""
+    asked, base = load_study(study.parent / "study.yaml")
+    run = next(one for one in runs(asked, base) if one.variant == "T+S")
+    recipe = run.recipe.model_copy(update={"scheme": PluginChoice(name="text_only")})
+    pools = load_pools(recipe.data)
+    assert len(pools.speech) == 10
+    found = languages_of(pools, plan(recipe, make_examples(recipe, pools)))
+    assert found["fr"] == {"num_text": 10, "num_speech": 0, "num_synthetic": 0}
+    (part,) = [Stage("French", {"text": 0.0, "text@fr": 1.0}, epochs=1)]
+    assert {language: one["num_text"] for language, one in languages_of(pools, [part]).items()} == {"en": 0, "fr": 10}
+
+
+def test_a_metric_that_applies_to_no_row_of_a_run_has_no_value(study, tmp_path):
+    """Nothing is heard where transcripts are answered, so their word error rate is not known."""
+    out = tmp_path / "study"
+    shutil.copytree(study, out)
+    asked, base = load_study(study.parent / "study.yaml", ["primary_metric=wer"])
+    collect(out, asked, runs(asked, base))
+    values = read_json(out / "results.json")["by_language"]["points"]
+    assert {point["value"] is None for point in values if point["modality"] == "text"} == {True}
+    assert {point["value"] is None for point in values if point["modality"] == "speech"} == {False}
+    answers = Answers(out)
+    runs_of = next(point["runs"] for point in values)
+    found = answers.compare(runs_of, runs_of, "wer", ("test", "oracle_text"))
+    assert found == {"difference": None, "low": None, "high": None, "verdict": "undecided"}
+    assert np.isnan(answers.resample(runs_of, "wer", "oracle_text")).all()
+    assert "French" in build_report([out]).read_text(encoding="utf-8")
+
+
+def test_the_figure_of_twelve_languages_can_be_read(study, tmp_path, monkeypatch):
+    codes = ["ar", "de", "en", "es", "fr", "hu", "ko", "nl", "pl", "pt", "ru", "vi"]
+    rows = [
+        {**points((0, 0, 0.1234, 0.1, 0.2))[0], "language": code, "modality": modality}
+        for code in codes
+        for modality in ("speech", "text")
+    ]
+    write_json(
+        tmp_path / "results.json",
+        {**read_json(study / "results.json"), "by_language": {"points": rows, "comparisons": []}},
+    )
+    drawn = []
+    monkeypatch.setattr(heat_map, "svg", lambda figure, *_: drawn.append(figure) or "")
+    heat_map.language_matrix(load_folder(tmp_path))
+    FigureCanvasAgg(drawn[0]).draw()
+    for axes in drawn[0].axes:
+        boxes = sorted((text.get_window_extent() for text in axes.texts), key=lambda box: box.x0)
+        assert len(boxes) == 12
+        assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
+        names = axes.get_xticklabels()
+        assert [name.get_text() for name in names][:2] == ["Arabic", "German"]
+        assert {name.get_rotation() for name in names} == {40.0}, "they lean over, so as not to lie on each other"
+
+
 def points(*rows: tuple[int, int, float, float, float]) -> list[dict]:
     """Points in French of a run each: English recordings, French recordings, value, low, high."""
     return [
@@ -228,6 +291,16 @@ def test_a_falling_curve_is_raised_and_other_text_is_no_basis(study, tmp_path):
     assert found.equal == 150
     rows[-1]["trained_on"]["fr"]["num_text"] = 800
     assert worth_of(study, tmp_path, rows) == []
+
+
+def test_synthetic_speech_is_given_on_both_sides_and_the_best_way_counts_on_both(study, tmp_path):
+    rows = points((0, 0, 0.4, 0.3, 0.5), (800, 0, 0.6, 0.5, 0.7), (0, 115, 0.55, 0.5, 0.6), (0, 0, 0.7, 0.6, 0.8))
+    rows[-1]["trained_on"]["fr"]["num_synthetic"] = 800
+    (found,) = worth_of(study, tmp_path, rows)
+    assert found.equal == 600, "what synthetic French buys is no worth of English"
+    worse = points((0, 115, 0.45, 0.4, 0.5))[0]
+    (found,) = worth_of(study, tmp_path, [{**worse, "name": "direct_mixing", "runs": ["runs/9"]}, *rows])
+    assert (found.equal, found.value) == (600, 0.55)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from lalm.config import load_recipe, parse_recipe, to_yaml
 from lalm.data.pools import load_pools
 from lalm.errors import ConfigError
 from lalm.records import Pools, Stage
+from lalm.sections import PluginChoice
 from lalm.train.order import epoch_rows
 from lalm.train.setup import make_examples, plan
 
@@ -100,7 +101,7 @@ def test_tasks_are_written_as_a_mapping_or_as_a_list():
     listed = config(tasks=["transcribe", {"name": "slots_only", "weight": 0.5}])
     assert mapping == listed
     own = config(tasks=[{"name": "transcribe", "options": {"written": False}}])
-    (choice,) = plugins.load("schemes", "multitask").tasks(own)
+    (choice,) = plugins.load("schemes", "multitask").tasks(own, PluginChoice(name="slu"))
     assert (choice.name, choice.options["written"]) == ("transcribe", False)
     assert "instruction" in choice.options, "options are written out"
 

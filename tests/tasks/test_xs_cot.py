@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -10,14 +11,15 @@ import yaml
 from lalm import plugins
 from lalm.config import parse_recipe
 from lalm.data.pools import load_pools
-from lalm.errors import ConfigError
+from lalm.errors import ConfigError, UserError
 from lalm.evaluate.predict import prediction_row
 from lalm.records import Frame, Pools, Slot, Utterance
 from lalm.rundir import write_jsonl
 from lalm.schemes import semi_implicit
+from lalm.sections import PluginChoice
 from lalm.tasks import xs_cot
 from lalm.train.order import epoch_rows
-from lalm.train.setup import make_examples, plan
+from lalm.train.setup import make_examples, plan, task_examples
 
 FRAME = Frame("alarm_set", (Slot("time", "sept heures"),))
 FRENCH = Utterance("fr-1", "réveille-moi à sept heures demain", frame=FRAME, language="fr", meta={"slurp_id": 7})
@@ -41,6 +43,11 @@ def test_the_chain_is_transcript_translation_frame():
     own = Utterance("fr-2", "bonjour", frame=FRAME, language="fr", meta={"translation": "hello"})
     assert answer(own) == f"said: bonjour\nin English: hello\n{JSON}"
     assert answer(Utterance("fr-3", "bonjour", frame=FRAME, language="fr")) == f"said: bonjour\n{JSON}"
+    german = replace(own, meta={"translation": "hallo", "translation_language": "de"})
+    assert answer(german) == f"said: bonjour\n{JSON}", "in another language than the pivot"
+    assert answer(german, pivot="de") == f"said: bonjour\nin German: hallo\n{JSON}"
+    (told,) = xs_cot.examples(own, xs_cot.Config(instruction='In {pivot}: {"intent": "<x>"} or }'), Random(0))
+    assert told.instruction == 'In English: {"intent": "<x>"} or }'
     assert "in English" in xs_cot.examples(FRENCH, xs_cot.Config(), Random(0), {})[0].instruction
 
 
@@ -59,13 +66,16 @@ def test_the_frame_of_a_chain_is_read_as_it_stands():
 
 
 def test_levels_follow_each_other_and_cut_more_short():
-    cfg = semi_implicit.Config(options={"num_kept": 1})
-    assert [
-        (task.name, task.options["internalised"], task.options["num_kept"]) for task in semi_implicit.tasks(cfg)
-    ] == [
-        ("xs_cot", 0, 1),
-        ("xs_cot", 1, 1),
-    ]
+    cfg = semi_implicit.Config()
+    own = PluginChoice.model_validate({"name": "xs_cot", "internalised": 2, "num_kept": 1, "pivot": "de"})
+    made = semi_implicit.tasks(cfg, own)
+    assert [task.name for task in made] == ["xs_cot", "xs_cot"]
+    assert [dict(task.options) for task in made] == [
+        {"internalised": level, "num_kept": 1, "pivot": "de", "label": f"xs_cot_{level}"} for level in (0, 1)
+    ], "what the recipe's task is told, all levels are"
+    for wrong in ("slu", "xs_cot", {"name": "xs_cot", "internalised": 1}):
+        with pytest.raises(ConfigError, match=r"task: \{name: xs_cot, internalised: 2\}"):
+            semi_implicit.tasks(cfg, PluginChoice.model_validate(wrong))
     stages = semi_implicit.plan(cfg, Pools(10, 4))
     assert [dict(stage.passes) for stage in stages] == [
         {"text:xs_cot_0": 1.0, "speech:xs_cot_0": 1.0, "synthetic:xs_cot_0": 0.0},
@@ -113,6 +123,7 @@ def test_a_recipe_trains_through_the_levels_with_translations_from_a_corpus_that
     pools = load_pools(recipe.data)
     assert {row.language for row in pools.text} == {"fr"}
     assert all(row.meta["translation"] == (row.text or "").replace("fr", "en") for row in pools.text)
+    assert {row.meta["translation_language"] for row in pools.text} == {"en"}
     examples = make_examples(recipe, pools)
     seen = [
         examples[pool][index].answer
@@ -122,3 +133,16 @@ def test_a_recipe_trains_through_the_levels_with_translations_from_a_corpus_that
     cuts = [one.count("...") for one in seen]
     assert cuts == [0] * 20 + [1] * 20 + [2] * 20
     assert all("in English: en word" in one for one in seen)
+    labelled = parse_recipe({**values, "scheme": "text_only", "task": {"name": "xs_cot", "label": "chain"}}, tmp_path)
+    row = task_examples(labelled, pools.text)[0]
+    assert prediction_row(row, row.answer, 0.1)["status"] == "ok", "a label of its own changes nothing in what is read"
+    elsewhere = {
+        **corpus,
+        "translations": {**corpus["translations"], "corpus": {**english, "test": "none.jsonl", "language": "fr"}},
+    }
+    for other, message in (
+        ({**corpus, "apart": None}, "translations are found by `apart`"),
+        (elsewhere, "none of the 20 training rows has its slurp_id among the sentences in"),
+    ):
+        with pytest.raises(UserError, match=message):
+            load_pools(parse_recipe({**values, "data": {"corpus": other, "root": str(tmp_path)}}, tmp_path).data)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 
 import pytest
 
 from lalm import plugins
+from lalm.config import parse_recipe
+from lalm.data.pools import load_pools
 from lalm.records import Example, Pools, Stage
 from lalm.train.mixture import by_temperature, part, with_parts
 from lalm.train.order import epoch_rows
+from lalm.train.setup import make_examples, plan
 
 SIZES = {"en": 800, "fr": 115, "de": 20}
 
@@ -78,3 +82,34 @@ def test_names_of_parts_compose_with_tasks_and_one_language_stays_whole():
     assert list(alone) == ["text", "speech"]
     stage = Stage("text", {"text": 1.0, "speech": 0.0}, epochs=1)
     assert by_temperature([stage], alone, 3.0) == [stage]
+
+
+SCHEME = '''"""English, then French."""
+from lalm.plugins import PluginConfig
+from lalm.records import Stage
+
+
+class Config(PluginConfig):
+    """No options."""
+
+
+def plan(cfg, pools):
+    return [Stage("English", {"text@en": 1.0}, epochs=1), Stage("French", {"text@fr": 1.0}, epochs=1)]
+'''
+
+
+def test_a_scheme_of_ones_own_names_parts(tmp_path, monkeypatch):
+    (tmp_path / "plugins" / "schemes").mkdir(parents=True)
+    (tmp_path / "plugins" / "schemes" / "in_turn.py").write_text(SCHEME)
+    monkeypatch.setattr(plugins, "_user_roots", [*plugins._user_roots])
+    plugins.add_roots([tmp_path / "plugins"])
+    rows = [
+        {"id": f"{language}{n}", "text": f"say {n}", "intent": "say", "language": language}
+        for language in ("en", "fr")
+        for n in range(3)
+    ]
+    (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    recipe = parse_recipe({"data": {"corpus": "jsonl", "root": "m.jsonl"}, "scheme": "in_turn"}, tmp_path)
+    made = make_examples(recipe, load_pools(recipe.data))
+    read = [seen(stage, made)["text"] for stage in plan(recipe, made)]
+    assert read == [Counter({"en": 3}), Counter({"fr": 3})]

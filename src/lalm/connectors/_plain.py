@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import AfterValidator
 
 from lalm.connectors import _numbers
-from lalm.languages import heard_by_whisper, whisper_code
+from lalm.languages import heard_by_whisper, lower_case, only_words, whisper_code
 
 ROW = "row"  # the option `language` for: that of each row
 _PERCENT = {"en": "percent", "fr": "pour cent", "es": "por ciento", "it": "per cento"}
@@ -37,9 +37,9 @@ def plain_words(text: str, language: str = "en") -> str:
 
     In languages whose numbers are not known here (`_numbers.LANGUAGES`) digits stay as they are.
     """
-    text = re.sub(r"(?<=\d),(?=\d{3})", "", text.lower())
+    text = re.sub(r"(?<=\d),(?=\d{3})", "", lower_case(text, language))
     if language in _numbers.LANGUAGES:
         text = re.sub(r"\d+", lambda match: f" {_numbers.spoken_number(match.group(), language)} ", text)
         text = text.replace("%", f" {_PERCENT[language]} ").replace("&", f" {_AND[language]} ")
     text = text.replace("\u2019", "'")
-    return " ".join(re.sub(r"[^\w' ]+", " ", text).split())
+    return only_words(text)

@@ -6,7 +6,6 @@ seconds a plain greedy search over the unpadded frames is several times faster a
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache, EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput
 
+from lalm.languages import only_words
 from lalm.models.key_values import with_cache
 from lalm.models.whisper import (
     END_OF_TEXT,
@@ -103,7 +103,7 @@ def without_echo(text: str, ended: bool) -> str:
     as an echo if it repeats its beginning word for word to its end: a whole second time, or, where it was cut off
     (`ended` is false), by three words at least, the last of which may be incomplete.
     """
-    words = [re.sub(r"\W", "", word.lower()) for word in text.split()]
+    words = [only_words(word.lower(), kept="").replace(" ", "") for word in text.split()]
     for period in range(2, len(words)):
         repeated = len(words) - period
         whole = repeated if ended else repeated - 1

@@ -106,7 +106,7 @@ class CascadeConnector(nn.Module):
 
     def fingerprint(self) -> str:
         """Of the settings; the decoder's weights come with the encoder's."""
-        return hashlib.sha256(f"cascade 2 {self.cfg.language}".encode()).hexdigest()[:12]
+        return hashlib.sha256(f"cascade 3 {self.cfg.language}".encode()).hexdigest()[:12]
 
     def _ids(self, text: str) -> list[int]:
         return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])

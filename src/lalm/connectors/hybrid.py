@@ -128,7 +128,7 @@ class HybridConnector(nn.Module):
 
     def fingerprint(self) -> str:
         """Of both hearings."""
-        return hashlib.sha256(f"hybrid 2 {self.cfg.language} {self.ctc.fingerprint()}".encode()).hexdigest()[:12]
+        return hashlib.sha256(f"hybrid 3 {self.cfg.language} {self.ctc.fingerprint()}".encode()).hexdigest()[:12]
 
     def _ids(self, text: str) -> list[int]:
         return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])

@@ -65,6 +65,7 @@ def _spoken(value: dict[str, Any], root: Path, split: Any, cfg: Config) -> Utter
     speaker = str(value["speaker_id"])
     apart = cfg.config == "hard_speaker"
     meta = {
+        "slurp_id": name,
         "scenario": scenario,
         "action": whole.removeprefix(f"{scenario}_"),
         **({} if apart else {"speaker": speaker}),

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 import soundfile
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from lalm import plugins
 from lalm.data.budget import balanced_order
@@ -53,11 +53,20 @@ class Config(PluginConfig):
         {}, description="name -> corpus, root and splits (none: folders of the root that hold a manifest)"
     )
     translations: Part | None = Field(
-        None, description="corpus whose words, by `apart`, go into `meta.translation` of training rows (none: none)"
+        None,
+        description="corpus whose words, by `apart`, go into `meta.translation` of training rows (none: no translations)",
     )
     apart: str | None = Field(
         "slurp_id", description="field of `meta` that no training row and no test row may share (none: do not look)"
     )
+
+    @model_validator(mode="after")
+    def _translations_by_a_field(self) -> Config:
+        if self.translations is not None and self.apart is None:
+            raise ValueError(
+                "translations are found by `apart`, the field of `meta` in which sentences agree; it is null"
+            )
+        return self
 
 
 def read(root: Path, split: str, cfg: Config) -> Iterator[Utterance]:
@@ -71,6 +80,11 @@ def read(root: Path, split: str, cfg: Config) -> Iterator[Utterance]:
         _check_apart(root, parts, rows, cfg.apart)
     if split == "train" and cfg.translations is not None and cfg.apart is not None:
         rows = _with_translations(rows, _words(root, cfg.translations, cfg.apart), cfg.apart)
+        if rows and not any("translation" in row.meta for row in rows):
+            raise DataError(
+                f"data.corpus.translations: none of the {many(len(rows), 'training row')} has its {cfg.apart} among the sentences in "
+                f"{root / cfg.translations.root} (splits {', '.join(cfg.translations.splits)}), or all are in that language."
+            )
     yield from rows
 
 
@@ -81,11 +95,13 @@ def _words(root: Path, part: Part, field: str) -> dict[str, tuple[str, str]]:
 
 
 def _with_translations(rows: list[Utterance], words: dict[str, tuple[str, str]], field: str) -> list[Utterance]:
-    """Rows of other languages with what they are in that of the translations; nothing else of those is trained on."""
+    """Rows of other languages with what they are in that of the translations, and which it is; nothing else of those is
+    trained on."""
     result = []
     for row in rows:
         language, text = words.get(str(row.meta.get(field)), (row.language, ""))
-        result.append(row if language == row.language else replace(row, meta={**row.meta, "translation": text}))
+        own = {"translation": text, "translation_language": language}
+        result.append(row if language == row.language else replace(row, meta={**row.meta, **own}))
     return result
 
 

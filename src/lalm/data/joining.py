@@ -53,7 +53,7 @@ def joined(rows: Sequence[Utterance], cfg: JoinSection) -> list[Utterance]:
         if found is None or rng.random() >= cfg.share:
             continue
         for number in range(cfg.copies):
-            pieces = _with_more(found[0], row.frame.intent, before, rng.randint(1, cfg.max_inserted), rng)
+            pieces = _with_more(found[0], row, before, rng.randint(1, cfg.max_inserted), rng)
             text = "".join(piece.before + piece.words for piece in pieces) + found[1]
             if text in known:
                 continue
@@ -64,7 +64,7 @@ def joined(rows: Sequence[Utterance], cfg: JoinSection) -> list[Utterance]:
 
 
 def _with_more(
-    pieces: Sequence[_Piece], intent: str | None, before: dict[_Followed, dict[Slot, str]], number: int, rng: Random
+    pieces: Sequence[_Piece], row: Utterance, before: dict[_Followed, dict[Slot, str]], number: int, rng: Random
 ) -> list[_Piece]:
     """`pieces` with up to `number` slots of types that are not among them, each directly before one that it may precede."""
     result = list(pieces)
@@ -73,15 +73,15 @@ def _with_more(
         places = [
             (index, kind)
             for index, piece in enumerate(result)
-            for kind in sorted({slot.type for slot in before.get((intent, piece.slot.type), {})} - types)
+            for kind in sorted({slot.type for slot in before.get((row.frame.intent, piece.slot.type), {})} - types)
         ]
         if not places:
             break
         index, kind = rng.choice(places)
         follower = result[index]
-        fitting = before[intent, follower.slot.type]
+        fitting = before[row.frame.intent, follower.slot.type]
         slot = rng.choice(sorted((slot for slot in fitting if slot.type == kind), key=lambda slot: slot.value))
-        lead = _article_fits(follower.before, fitting[slot])
+        lead = _article_fits(follower.before, fitting[slot]) if row.language == "en" else follower.before
         result[index : index + 1] = [_Piece(lead, slot, fitting[slot]), replace(follower, before=" ")]
     return result
 

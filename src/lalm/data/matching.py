@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,6 +10,7 @@ from pathlib import Path
 from lalm.data.columns import AUDIO_EXTENSIONS
 from lalm.data.labelled import EXTENSIONS, LabelledFile, LabelledRow, read_labelled
 from lalm.errors import DataError, many
+from lalm.languages import only_words
 from lalm.records import Frame
 
 OTHER_AUDIO = (".m4a", ".aac", ".wma", ".webm", ".mp4", ".amr", ".aif", ".aiff", ".3gp")  # known by name, not read
@@ -171,4 +171,4 @@ def _put(result: Matches, audio: Path, row: LabelledRow, path: Path, problems: l
 
 def plain_words(text: str) -> str:
     """Words alone, to see whether two spellings are one sentence."""
-    return " ".join(re.findall(r"[\w']+", text.casefold()))
+    return only_words(text.casefold())

@@ -61,7 +61,10 @@ def load_pools(data: DataSection) -> LoadedPools:
         rows = read_manifest(data.synthetic, allow_outside=data.allow_outside_paths)
         synthetic = [row for row in rows if row.recordings and row.split in (None, "train")]
         synthetic = [row for row in synthetic if data.languages is None or row.language in data.languages]
+        _check_sentences_apart(synthetic, test)
     synthetic += [row for row in train if row.recordings and row.source not in ("recorded", *data.budget_sources)]
+    if _states_text(data):
+        synthetic = _of_text(synthetic, text)
     return LoadedPools(
         text=text,
         speech=speech,
@@ -104,6 +107,32 @@ def _check_files_apart(train: Sequence[Utterance], test: Sequence[Utterance]) ->
     both = heard_in_training & {path for row in test for path in all_recordings(row)}
     if both:
         raise DataError(f"{many(len(both), 'recording')} in training and in test.", sorted(str(path) for path in both))
+
+
+def _check_sentences_apart(synthetic: Sequence[Utterance], test: Sequence[Utterance]) -> None:
+    """Raises DataError if `data.synthetic` speaks sentences, in whatever language, that are tested (by `slurp_id`, where rows have it)."""
+    tested = {str(row.meta["slurp_id"]): row.id for row in test if "slurp_id" in row.meta}
+    both = [
+        f"slurp_id {row.meta['slurp_id']}: {row.id} in data.synthetic, {tested[str(row.meta['slurp_id'])]} in the test"
+        for row in synthetic
+        if str(row.meta.get("slurp_id")) in tested
+    ]
+    if both:
+        raise DataError(f"{many(len(both), 'row')} of data.synthetic of sentences that are tested.", both)
+
+
+def _states_text(data: DataSection) -> bool:
+    return data.num_text is not None or any(one.num_text is not None for one in (data.languages or {}).values())
+
+
+def _of_text(synthetic: Sequence[Utterance], text: Sequence[Utterance]) -> list[Utterance]:
+    """Synthetic speech of the text that a budget left: what it speaks would be text beyond it else."""
+    said = {_said(row) for row in text}
+    return [row for row in synthetic if row.text is None or _said(row) in said]
+
+
+def _said(row: Utterance) -> tuple[str, str]:
+    return row.language, " ".join((row.text or "").casefold().split())
 
 
 def _check_labelled(train: Sequence[Utterance], data: DataSection) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from lalm.data.cache import version
 from lalm.data.dialogue import is_labelled
 from lalm.data.ontology import Ontology
 from lalm.errors import DataError
+from lalm.languages import only_words
 from lalm.records import Utterance
 
 WANTED_RATE_HZ = 16_000
@@ -24,7 +24,6 @@ SHORTEST_S, LONGEST_S = 0.2, 30.0  # Whisper's encoder and its kin hear thirty s
 SILENT_DB = -50.0
 _CLIPPED_SHARE, _CLIPPED_RUN = 0.0005, 3
 _NEVER_SAID = {"yes", "no", "unknown", "none"}
-_NOT_WORDS = re.compile(r"[^\w]+")
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ def plain(text: str) -> str:
     """Words alone: lower case, no punctuation, single blanks, so that two spellings of a sentence are one."""
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text)
-    return _NOT_WORDS.sub(" ", text.casefold()).strip()
+    return only_words(text.casefold(), kept="")
 
 
 def check_label(row: Utterance, words: str, ontology: Ontology | None) -> Iterator[Found]:

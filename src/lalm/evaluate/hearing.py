@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 from lalm import plugins
 from lalm.errors import UserError
 from lalm.evaluate.transcribe import transcribe
+from lalm.languages import only_words
 from lalm.records import Utterance
 
 
@@ -54,7 +54,7 @@ def hearing(rows: Sequence[Utterance], texts: Sequence[str]) -> dict[str, Any]:
 
 
 def _plain(text: str) -> str:
-    return " ".join(re.sub(r"[^\w' ]+", " ", text.lower()).split())
+    return only_words(text.lower())
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -11,11 +11,10 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from lalm.languages import UNSPACED
+from lalm.languages import UNSPACED, lower_case, only_words
 
 _APOSTROPHES = re.compile("[\u2018\u2019\u02bc\u0060\u00b4]")
 _ELIDING = frozenset({"fr", "it", "ca", "oc"})  # l'heure: an article and a word
-_DOTTED = frozenset({"tr", "az"})  # languages in which I is the capital of a letter without a dot
 _OPTIONAL = {  # points and lengthening that writers may leave out
     "ar": re.compile("[\u0640\u064b-\u0652\u0670]"),
     "fa": re.compile("[\u0640\u064b-\u0652\u0670]"),
@@ -25,15 +24,15 @@ _OPTIONAL = {  # points and lengthening that writers may leave out
 
 
 def normalised(text: str, language: str) -> str:
-    """Lower case, one form of each character, punctuation and symbols aside, single blanks; apostrophes stay but where they stand for a blank."""
+    """Lower case, one form of each character, punctuation and symbols aside, single blanks.
+
+    Apostrophes stay within words, but where they stand for a blank.
+    """
     text = unicodedata.normalize("NFKC", text)
     text = _OPTIONAL[language].sub("", text) if language in _OPTIONAL else text
-    if language in _DOTTED:
-        text = text.replace("I", "\u0131").replace("\u0130", "i")
-    text = _APOSTROPHES.sub("'", text).lower()
-    plain = "".join(character if _is_said(character) else " " for character in text)
+    plain = only_words(_APOSTROPHES.sub("'", lower_case(text, language)))
     plain = plain.replace("'", " ") if language in _ELIDING else plain
-    return " ".join(plain.split())
+    return " ".join(filter(None, (word.strip("'") for word in plain.split())))  # at its ends they are quotes
 
 
 def orthographic(text: str) -> str:
@@ -49,8 +48,3 @@ def units(text: str, language: str) -> list[str]:
 def characters(text: str, language: str) -> list[str]:
     """Characters, single blanks between words included; without blanks where writing sets none between words."""
     return list(text.replace(" ", "") if language in UNSPACED else text)
-
-
-def _is_said(character: str) -> bool:
-    """Letters, marks, digits and the apostrophe; what is left are punctuation, symbols, separators and control characters."""
-    return character == "'" or unicodedata.category(character)[0] in "LMN"

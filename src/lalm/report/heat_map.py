@@ -32,7 +32,8 @@ def language_matrix(study: StudyFolder) -> str | None:
     low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
     colours = matplotlib.colormaps["cividis" if one.higher_is_better else "cividis_r"].with_extremes(bad="#F0F0F0")
     with matplotlib.rc_context({**STYLE, "font.size": 9}):
-        figure = Figure(figsize=(6.0, 1.1 + 0.34 * len(found)), layout="constrained")
+        width_in = max(6.0, 1.7 + 0.62 * len(keys))  # of narrow columns, names lean over
+        figure = Figure(figsize=(width_in, 1.3 + 0.34 * len(found)), layout="constrained")
         widths = [sum(modality == own for _, own in keys) for modality in modalities]
         panels = figure.subplots(1, len(modalities), sharey=True, squeeze=False, width_ratios=widths)[0]
         for axes, modality in zip(panels, modalities, strict=True):
@@ -44,7 +45,8 @@ def language_matrix(study: StudyFolder) -> str | None:
                 ink = "white" if dark == one.higher_is_better else "black"
                 shown = "–" if np.isnan(value) else one.number(value / one.scale)
                 axes.text(column, row, shown, ha="center", va="center", color="#555555" if np.isnan(value) else ink)
-            axes.set_xticks(range(len(own)), [name(keys[place][0]) for place in own])
+            lean = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if len(keys) > 4 else {}
+            axes.set_xticks(range(len(own)), [name(keys[place][0]) for place in own], **lean)
             axes.set_title(_TITLES[modality], fontsize=9, loc="left")
             axes.tick_params(length=0)
             for spine in axes.spines.values():

@@ -1,8 +1,8 @@
 """Languages in a study: what was trained on, what each test language reaches, and what recordings of one are worth in another.
 
 From the results file alone (`by_language`). What recordings in the language that is tested are worth is read from the curve
-of the other language's recordings, the same text given: straight lines between its measured points, raised where they fall, so
-that more recordings are never worth less.
+of the other language's recordings, the same text and synthetic speech given: straight lines between its measured points, raised
+where they fall, so that more recordings are never worth less. On both sides the best way of training at each number counts.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from lalm.report.folder import LanguagePoint, StudyFolder
 from lalm.report.tables import Entry, Group, Table
 from lalm.report.words import NONE, Metric, metric, recordings, share
 
-Texts = tuple[tuple[str, int], ...]  # language, rows of text
+Texts = tuple[tuple[str, int, int], ...]  # language, rows of text, synthetic recordings
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,8 @@ def worth(study: StudyFolder) -> list[Worth]:
 
 
 def _texts(point: LanguagePoint) -> Texts:
-    return tuple(sorted((code, n["num_text"]) for code, n in point.trained_on.items() if n.get("num_text")))
+    given = ((code, n.get("num_text", 0), n.get("num_synthetic", 0)) for code, n in point.trained_on.items())
+    return tuple(sorted(one for one in given if any(one[1:])))
 
 
 def _spoken(point: LanguagePoint, language: str) -> int:
@@ -142,34 +143,32 @@ def _worth(points: Sequence[LanguagePoint], language: str, higher_is_better: boo
     others = sorted(
         {code for point in points for code in point.trained_on if code != language and _spoken(point, code)}
     )
+    sign = 1 if higher_is_better else -1
     for other in others:
         alone = [
             p for p in points if all(not _spoken(p, code) for code in p.trained_on if code not in (other, language))
         ]
-        curve = _curve([p for p in alone if not _spoken(p, language)], other, higher_is_better)
+        curve = _best([p for p in alone if not _spoken(p, language)], other, sign)
         if len(curve) < 2 or min(curve) != 0:
             continue
         numbers = np.array(sorted(curve))
-        values = np.maximum.accumulate([curve[number] for number in numbers])
-        for point in alone:
-            if _spoken(point, language) and _spoken(point, other) == 0:
-                sign = 1 if higher_is_better else -1
-                ends = sorted(sign * v for v in (point.low, point.high) if v is not None) or [sign * (point.value or 0)]
-                low, equal, high = (
-                    _reached(value, numbers, values) for value in (ends[0], sign * (point.value or 0), ends[-1])
-                )
-                yield Worth(
-                    language, _spoken(point, language), other, equal, low, high, int(numbers[-1]), point.value or 0
-                )
+        values = np.maximum.accumulate([sign * (curve[number].value or 0) for number in numbers])
+        own = [point for point in alone if _spoken(point, language) and _spoken(point, other) == 0]
+        for number, point in sorted(_best(own, language, sign).items()):
+            ends = sorted(sign * v for v in (point.low, point.high) if v is not None) or [sign * (point.value or 0)]
+            low, equal, high = (
+                _reached(value, numbers, values) for value in (ends[0], sign * (point.value or 0), ends[-1])
+            )
+            yield Worth(language, number, other, equal, low, high, int(numbers[-1]), point.value or 0)
 
 
-def _curve(points: Sequence[LanguagePoint], other: str, higher_is_better: bool) -> dict[int, float]:
-    """Best value (larger is better) of any scheme at each number of recordings of the other language."""
-    best: dict[int, float] = {}
+def _best(points: Sequence[LanguagePoint], spoken: str, sign: int) -> dict[int, LanguagePoint]:
+    """The best way of training at each number of recordings of a language."""
+    best: dict[int, LanguagePoint] = {}
     for point in points:
-        value = (point.value or 0) * (1 if higher_is_better else -1)
-        number = _spoken(point, other)
-        best[number] = max(best.get(number, -np.inf), value)
+        known = best.get(_spoken(point, spoken))
+        if known is None or sign * (point.value or 0) > sign * (known.value or 0):
+            best[_spoken(point, spoken)] = point
     return best
 
 

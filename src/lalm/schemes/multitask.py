@@ -95,7 +95,7 @@ class Config(PluginConfig):
         )
 
 
-def tasks(cfg: Config) -> tuple[PluginChoice, ...]:
+def tasks(cfg: Config, own: PluginChoice) -> tuple[PluginChoice, ...]:
     """The auxiliary tasks, resolved."""
     return tuple(PluginChoice.model_validate({"name": task.name, **task.options}) for task in cfg.tasks)
 

@@ -2,13 +2,12 @@
 
 Source: XS-CoT (arXiv 2504.20835): the number of internalised sentences grows during training. How long each level lasts is not said;
 here each goes through the stages of the base scheme, whose epochs are those of one level. The last level is the recipe's own task, which is
-to be `xs_cot` with `internalised` at that level: it is what the model is asked at the end.
+to be `xs_cot` with `internalised` at that level: it is what the model is asked at the end. Its other options are those of all levels.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from pydantic import Field, field_validator
 
@@ -27,9 +26,6 @@ class Config(PluginConfig):
         description="the scheme of one level",
     )
     levels: tuple[int, ...] = Field((0, 1, 2), min_length=2, description="steps cut short at each level, rising")
-    options: dict[str, Any] = Field(
-        {}, description="options of xs_cot at the levels before the last: those of the recipe's task"
-    )
 
     @field_validator("levels")
     @classmethod
@@ -39,11 +35,16 @@ class Config(PluginConfig):
         return levels
 
 
-def tasks(cfg: Config) -> tuple[PluginChoice, ...]:
-    """The task at each level but the last."""
-    own = {key: value for key, value in cfg.options.items() if key not in ("internalised", "label")}
+def tasks(cfg: Config, own: PluginChoice) -> tuple[PluginChoice, ...]:
+    """The task at each level but the last. Raises ConfigError for a recipe whose task is not the last level."""
+    last = cfg.levels[-1]
+    if own.name != "xs_cot" or own.options.get("internalised", 0) != last:
+        raise ConfigError(
+            f"scheme: semi_implicit ends with {last} steps cut short, and the recipe's task is to be that level. Write "
+            f"task: {{name: xs_cot, internalised: {last}}}."
+        )
     return tuple(
-        PluginChoice.model_validate({"name": "xs_cot", **own, "internalised": level, "label": _label(level)})
+        PluginChoice.model_validate({"name": "xs_cot", **own.options, "internalised": level, "label": _label(level)})
         for level in cfg.levels[:-1]
     )
 

@@ -45,7 +45,7 @@ class Answers:
     def counts(self, run: str, metric: str, name: str = "test", places: Sequence[int] | None = None) -> np.ndarray:
         """Counts of a metric [groups, num_counts] of utterances that are drawn together; zeros where it does not apply.
 
-        `places`: of these rows alone.
+        Without any columns where it applies to no row at all. `places`: of these rows alone.
         """
         rows, counts = self.rows(run, name), self._by_row(run, metric, name)
         chosen = range(len(rows)) if places is None else places
@@ -55,8 +55,9 @@ class Answers:
         if (run, metric, name) not in self._counts:
             module = plugins.load("metrics", metric)
             found = [module.count(*readings(row)) for row in self.rows(run, name)]
-            width = next((len(counts) for counts in found if counts is not None), 1)
-            self._counts[run, metric, name] = np.array([counts or (0.0,) * width for counts in found], dtype=float)
+            width = next((len(counts) for counts in found if counts is not None), 0)
+            rows = [counts or (0.0,) * width for counts in found]
+            self._counts[run, metric, name] = np.array(rows, dtype=float).reshape(len(rows), width)
         return self._counts[run, metric, name]
 
     def resample(self, runs: Sequence[str], metric: str, name: str = "test") -> np.ndarray:
@@ -66,21 +67,32 @@ class Answers:
     def _drawn(self, run: str, metric: str, name: str) -> np.ndarray:
         key = (run, metric, name)
         if key not in self._draws:
-            reduce = plugins.load("metrics", metric).reduce
+            reduce, counts = plugins.load("metrics", metric).reduce, self.counts(*key)
             with np.errstate(invalid="ignore", divide="ignore"):
-                self._draws[key] = np.asarray(reduce(stats.resampled(self.counts(*key), _NUM_RESAMPLES, seed=0)))
+                known = counts.shape[1] > 0
+                drawn = reduce(stats.resampled(counts, _NUM_RESAMPLES, seed=0)) if known else [np.nan] * _NUM_RESAMPLES
+                self._draws[key] = np.asarray(drawn)
         return self._draws[key]
 
     def compare(
-        self, first: Sequence[str], second: Sequence[str], metric: str, names: tuple[str, str] = ("test", "test")
+        self,
+        first: Sequence[str],
+        second: Sequence[str],
+        metric: str,
+        names: tuple[str, str] = ("test", "test"),
+        places: Sequence[int] | None = None,
     ) -> dict[str, Any]:
         """Paired difference of two sides (runs averaged), with its interval and verdict.
 
-        `names` are the sets of the sides: the test set, answered twice.
+        `names` are the sets of the sides: the test set, answered twice. `places`: over these rows alone. Undecided where
+        the metric applies to no row of a run.
         """
         module = plugins.load("metrics", metric)
         sides = [
-            [self.counts(run, metric, name) for run in side] for side, name in zip((first, second), names, strict=True)
+            [self.counts(run, metric, name, places) for run in side]
+            for side, name in zip((first, second), names, strict=True)
         ]
+        if any(counts.shape[1] == 0 for side in sides for counts in side):
+            return {"difference": None, "low": None, "high": None, "verdict": "undecided"}
         result = stats.paired_difference(sides[0], sides[1], module.reduce)
         return {**result, "verdict": stats.verdict(result["low"], result["high"], module.HIGHER_IS_BETTER)}

@@ -60,11 +60,7 @@ def language_comparisons(comparisons: Iterable[Row], answers: Answers) -> Iterat
         sides = (found["a_runs"], found["b_runs"])
         parts = list(_by_language(answers, sides[0], "test"))
         for language, own in parts if len(parts) > 1 else ():
-            metric = plugins.load("metrics", found["metric"])
-            counts = [[answers.counts(run, found["metric"], places=own) for run in side] for side in sides]
-            result = stats.paired_difference(counts[0], counts[1], metric.reduce)
-            verdict = stats.verdict(result["low"], result["high"], metric.HIGHER_IS_BETTER)
-            yield {**found, "language": language, **result, "verdict": verdict}
+            yield {**found, "language": language, **answers.compare(*sides, found["metric"], places=own)}
 
 
 def _by_language(answers: Answers, runs: Sequence[str], name: str) -> Iterator[tuple[str, list[int]]]:
@@ -83,6 +79,8 @@ def _modality(rows: Sequence[Row], own: Sequence[int], name: str) -> str:
 def _value(answers: Answers, runs: Sequence[str], metric: str, name: str, own: Sequence[int]) -> dict[str, Any]:
     """Value with its 95 % interval over the rows of a language, runs (seeds) averaged and taken as they are."""
     members = [answers.counts(run, metric, name, own) for run in runs]
-    found = stats.mean_interval(members, plugins.load("metrics", metric).reduce, _NUM_RESAMPLES, seed=0)
-    value, low, high = map(stats.known, found)
+    value = low = high = None
+    if all(counts.shape[1] for counts in members):
+        found = stats.mean_interval(members, plugins.load("metrics", metric).reduce, _NUM_RESAMPLES, seed=0)
+        value, low, high = map(stats.known, found)
     return {"value": value, "low": low, "high": high, "n": len(own)}

@@ -178,7 +178,7 @@ def _in_words(model: Model, examples: Examples) -> list[str]:
     """A row of each pool as the model is given it, and the answer that the loss is taken on."""
     sections = []
     for pool, rows in examples.items():
-        if not rows:
+        if not rows or "@" in pool:  # a part of another pool
             continue
         batch = model.batch(rows[:1])
         heard = getattr(model, "heard", lambda _: [None])(rows[:1])[0]

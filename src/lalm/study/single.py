@@ -88,7 +88,7 @@ def _train(recipe: Recipe, run: RunDir, resume: bool, quiet: bool) -> RunDir:
             "stopped_early": result.stopped_early,
             **getattr(model, "counts", {}),  # what the backbone's options changed in the data
         }
-        finish(run, recipe, model, pools, counts, started)
+        finish(run, recipe, model, pools, stages, counts, started)
     return run
 
 

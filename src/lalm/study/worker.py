@@ -73,10 +73,11 @@ def work(study: Path, name: str, oracle_text: bool) -> None:
         load_trained(model, run.adapter)
     else:
         examples = make_examples(recipe, pools)
+        stages = plan(recipe, examples)
         result = fit(
             model,
             trainable,
-            plan(recipe, examples),
+            stages,
             examples,
             recipe.train,
             run,
@@ -86,7 +87,7 @@ def work(study: Path, name: str, oracle_text: bool) -> None:
             quiet=True,
         )
         counts = {"steps": result.steps, "shared_steps": result.shared_steps, "answer_tokens": result.answer_tokens}
-        finish(run, recipe, model, pools, counts, started)
+        finish(run, recipe, model, pools, stages, counts, started)
     judge(run, recipe, model, task_examples(recipe, pools.test), oracle_text)
 
 

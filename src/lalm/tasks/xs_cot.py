@@ -6,7 +6,7 @@ translation, frame. Its semi-implicit compression keeps of each internalised sen
 internalises more of them as training goes on (the scheme `semi_implicit`). The source does not say what a word group is nor in which
 order sentences go: here words (two characters where writing sets no blanks), the first sentence first.
 
-Translations stand in the rows' `meta` (the corpus `joined` puts them there), or are the words of a row in the pivot language with the same
+Translations stand in the rows' `meta` (the corpus `joined` puts them there, with their language), or are the words of a row in the pivot language with the same
 `slurp_id`. A row without one, and one in the pivot language, has no such step. To train with the chain and answer without it, make this
 an auxiliary task of `multitask` beside `slu`.
 """
@@ -20,7 +20,7 @@ from types import MappingProxyType
 from pydantic import Field, PositiveInt
 
 from lalm.data.labels import answer_text
-from lalm.languages import UNSPACED, Language, name
+from lalm.languages import UNSPACED, Language, base, name
 from lalm.plugins import PluginConfig
 from lalm.records import Example, Utterance
 
@@ -33,9 +33,9 @@ class Config(PluginConfig):
 
     instruction: str = Field(
         "Write down what is said, what that is in {pivot}, and then the intent and the slots as one line of JSON: "
-        '{{"intent": "<string>", "slots": [{{"<slot type>": "<value>"}}, ...]}}',
+        '{"intent": "<string>", "slots": [{"<slot type>": "<value>"}, ...]}',
         min_length=1,
-        description="what the model is told; {pivot} becomes the language's name, double braces single ones",
+        description="what the model is told; {pivot} becomes the language's name",
     )
     pivot: Language = Field("en", description="language that is translated into")
     internalised: int = Field(0, ge=0, le=2, description="steps cut short: none, the transcript, the translation too")
@@ -57,8 +57,8 @@ def examples(
     if item.turns:
         return []
     steps = [(_SAID, item.text, item.language)] if item.text else []
-    translated = item.meta.get(cfg.translation) or known.get(str(item.meta.get("slurp_id")))
-    if steps and item.language != cfg.pivot and isinstance(translated, str):
+    translated = _translation(item, cfg) or known.get(str(item.meta.get("slurp_id")))
+    if steps and item.language != cfg.pivot and translated is not None:
         steps.append((f"in {name(cfg.pivot)}: ", translated, cfg.pivot))
     lines = [
         tag + (cut_short(words or "", cfg.num_kept, language) if place < cfg.internalised else words or "")
@@ -67,7 +67,7 @@ def examples(
     return [
         Example(
             id=item.id,
-            instruction=cfg.instruction.format(pivot=name(cfg.pivot)),
+            instruction=cfg.instruction.replace("{pivot}", name(cfg.pivot)),
             answer="\n".join([*lines, answer_text(item.frame)]),
             text=item.text,
             audio=item.audio,
@@ -76,6 +76,14 @@ def examples(
             frame=item.frame,
         )
     ]
+
+
+def _translation(item: Utterance, cfg: Config) -> str | None:
+    """What stands in `meta`, unless it is said to be in another language than the pivot."""
+    if base(str(item.meta.get(f"{cfg.translation}_language", cfg.pivot))) != cfg.pivot:
+        return None
+    found = item.meta.get(cfg.translation)
+    return found if isinstance(found, str) else None
 
 
 def cut_short(sentence: str, num_kept: int, language: str) -> str:

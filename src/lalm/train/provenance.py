@@ -10,6 +10,7 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from lalm.config import Recipe, config_hash
 from lalm.contracts import Model
 from lalm.data.audio import content_hash
 from lalm.data.pools import LoadedPools
-from lalm.records import Utterance
+from lalm.records import Stage, Utterance
 from lalm.train.copies import num_copies
 from lalm.train.distributed import team
 
@@ -35,7 +36,7 @@ _RESTRICTIVENESS = (
 )
 
 
-def provenance(recipe: Recipe, model: Model, pools: LoadedPools) -> dict[str, Any]:
+def provenance(recipe: Recipe, model: Model, pools: LoadedPools, stages: Sequence[Stage]) -> dict[str, Any]:
     """What made this run: hashes, versions, hardware, seed, licences with the most restrictive on top."""
     values = recipe.model_dump(mode="json")
     licences = {**model.identity.get("licences", {}), f"corpus {recipe.data.corpus.name}": corpus_licence(recipe)}
@@ -50,7 +51,7 @@ def provenance(recipe: Recipe, model: Model, pools: LoadedPools) -> dict[str, An
         "num_speech": len(pools.speech),
         "num_synthetic": len(pools.synthetic),
         "num_copies": num_copies(recipe.data, pools),
-        "languages": languages_of(pools),
+        "languages": languages_of(pools, stages),
         "seed": recipe.train.seed,
         "versions": {
             name: importlib.metadata.version(name) for name in ("torch", "transformers", "peft", "numpy", "soundfile")
@@ -65,13 +66,14 @@ def provenance(recipe: Recipe, model: Model, pools: LoadedPools) -> dict[str, An
     }
 
 
-def languages_of(pools: LoadedPools) -> dict[str, dict[str, int]]:
-    """Training rows by language and pool: `num_text`, `num_speech`, `num_synthetic`."""
+def languages_of(pools: LoadedPools, stages: Sequence[Stage]) -> dict[str, dict[str, int]]:
+    """Rows by language and pool that the stages go through: `num_text`, `num_speech`, `num_synthetic`."""
+    used = {pool.partition(":")[0] for stage in stages for pool, passes in stage.passes.items() if passes > 0}
     result: dict[str, dict[str, int]] = {}
     for name in ("text", "speech", "synthetic"):
         for row in getattr(pools, name):
             own = result.setdefault(row.language, {"num_text": 0, "num_speech": 0, "num_synthetic": 0})
-            own[f"num_{name}"] += 1
+            own[f"num_{name}"] += bool(used & {name, f"{name}@{row.language}"})
     return dict(sorted(result.items()))
 
 

@@ -43,7 +43,7 @@ def make_examples(recipe: Recipe, pools: LoadedPools) -> dict[str, list[Example]
         made = {pool: examples_of(recipe, task, members, known, auxiliary=True) for pool, members in rows.items()}
         _check_used(task, made, rows)
         examples |= {f"{pool}:{label_of(task)}": members for pool, members in made.items()}
-    return examples if recipe.data.language_temperature is None else with_parts(examples)
+    return with_parts(examples)
 
 
 def auxiliary_tasks(recipe: Recipe) -> tuple[PluginChoice, ...]:
@@ -51,7 +51,8 @@ def auxiliary_tasks(recipe: Recipe) -> tuple[PluginChoice, ...]:
     scheme = plugins.load("schemes", recipe.scheme.name)
     if not hasattr(scheme, "tasks"):
         return ()
-    found: tuple[PluginChoice, ...] = scheme.tasks(plugins.configure(scheme, recipe.scheme.options, "scheme"))
+    cfg = plugins.configure(scheme, recipe.scheme.options, "scheme")
+    found: tuple[PluginChoice, ...] = scheme.tasks(cfg, recipe.task)
     if recipe.task.name in map(label_of, found):
         raise ConfigError(
             f"scheme.tasks: {recipe.task.name} is the recipe's own task already; its weight is scheme.main_weight."
@@ -75,7 +76,8 @@ def examples_of(
     """A task over rows. Each row has a seed of its own, so what is made of it depends on no budget.
 
     `known` are the rows that a task may look at beside each (`survey`). Rows of an auxiliary task are named
-    `<row>/<task>/<number>`, since a row's own name is that of its main example. With `task_tags` the instructions end with
+    `<row>/<task>/<number>`, since a row's own name is that of its main example; the recipe's own task goes by its plug-in's name,
+    whatever its option `label` says. With `task_tags` the instructions end with
     a line of tags, against the interference of labels between tasks: as in Qwen-Audio (arXiv 2311.07919, section 3.2),
     but after what all rows of a task share.
     """
@@ -87,8 +89,9 @@ def examples_of(
         made = task.examples(row, cfg, Random(f"{recipe.train.seed}/{choice.name}/{row.id}"), *others)
         for number, example in enumerate(made, 1):
             name = f"{row.id}/{label_of(choice)}/{number}" if auxiliary else example.id
-            tags = f"\n[task: {example.task}] [language: {example.language}]" if recipe.task_tags else ""
-            result.append(replace(example, id=name, instruction=f"{example.instruction}{tags}"))
+            called = example.task if auxiliary else choice.name
+            tags = f"\n[task: {called}] [language: {example.language}]" if recipe.task_tags else ""
+            result.append(replace(example, id=name, task=called, instruction=f"{example.instruction}{tags}"))
     return result
 
 
@@ -220,7 +223,13 @@ def _seen(pools: LoadedPools) -> Seen:
 
 
 def finish(
-    run: RunDir, recipe: Recipe, model: Model, pools: LoadedPools, counts: Mapping[str, Any], started: float
+    run: RunDir,
+    recipe: Recipe,
+    model: Model,
+    pools: LoadedPools,
+    stages: Sequence[Stage],
+    counts: Mapping[str, Any],
+    started: float,
 ) -> None:
     """The finished weights and `run.json`, which is written last: a folder without it is not a finished run.
 
@@ -230,6 +239,6 @@ def finish(
 
     save_adapter(run, model)
     if team().is_main:
-        made = provenance(recipe, model, pools)
+        made = provenance(recipe, model, pools, stages)
         write_json(run.info, {**made, **counts, "seconds": round(time.monotonic() - started, 1)})
     team().wait()
