@@ -20,6 +20,7 @@ from transformers import AutoModel, AutoModelForCausalLM, WhisperFeatureExtracto
 
 from lalm import plugins
 from lalm.backbones import composed
+from lalm.backbones._chunks import chunks_of
 from lalm.config import PluginChoice, load_recipe
 from lalm.errors import ModelError
 from lalm.records import Example
@@ -100,6 +101,9 @@ def test_an_encoder_hears_in_any_batch_what_it_hears_alone(name, part, clips):
             alone, all_real = heard.frames([clip])
             assert all_real.all()
             assert len(alone[0]) == int(real.sum()) >= 1
+            chunks = chunks_of(heard.listening, clip)
+            _, of_input = heard.listening.collate(heard.feature_extractor, [chunks[0].samples], [chunks[0].name])
+            assert heard.lengths(of_input).tolist() == [len(alone[0])], "known without encoding"
             assert torch.allclose(frames[real], alone[0], atol=2e-5)
     assert together.shape[-1] == heard.width == 24
     losses_together = losses(model, rows(clips))

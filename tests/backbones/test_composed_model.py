@@ -25,6 +25,7 @@ from lalm.backbones._composed_model import ComposedModel
 from lalm.backbones._encoder import AudioEncoder
 from lalm.backbones._tiny import byte_tokenizer, tiny_llm, tiny_whisper
 from lalm.connectors import mlp
+from lalm.data.cache import PreparedCache
 from lalm.records import Example
 from lalm.tuners import full, lora
 
@@ -50,13 +51,13 @@ FAMILIES = {
 }
 
 
-def make(family: str = "llama") -> ComposedModel:
+def make(family: str = "llama", cache: PreparedCache | None = None) -> ComposedModel:
     torch.manual_seed(1)
     whisper, tokenizer = tiny_whisper(), byte_tokenizer()
     llm = FAMILIES[family](len(tokenizer))
     encoder = AudioEncoder(whisper.model.encoder, WhisperFeatureExtractor())
     connector = mlp.build(encoder.width, llm.config.hidden_size, mlp.Config())
-    return ComposedModel(encoder, connector, llm, tokenizer, identity={"connector": "mlp"})
+    return ComposedModel(encoder, connector, llm, tokenizer, identity={"connector": "mlp"}, cache=cache)
 
 
 @pytest.fixture(scope="module")
@@ -360,6 +361,26 @@ def test_training_the_encoder_gives_it_the_gradient_of_the_plain_way(examples):
     for parameter in parameters.values():
         parameter.requires_grad_(False)
     assert not torch.allclose(model.loss(model.batch(spoken))[0], before, rtol=1e-4), "the old hearing was kept"
+
+
+def test_nothing_is_kept_of_what_an_encoder_that_learns_hears(examples, tmp_path):
+    """Else a run whose encoder is frozen would read, under the old weights' name, what trained ones made."""
+    spoken = [example for example in examples if example.audio is not None]
+    trained = make(cache=PreparedCache(tmp_path / "heard"))
+    names = full.attach(trained, ("audio_encoder",), full.Config())
+    parameters = dict(trained.module.named_parameters())
+    optimizer = torch.optim.AdamW([parameters[name] for name in names], lr=0.05)
+    for _ in range(3):
+        nll, _ = trained.loss(trained.batch(spoken[:1]))
+        nll.sum().backward()
+        optimizer.step()
+    trained.generate(spoken, 3)
+    assert trained.num_tokens(spoken[0]) == make().num_tokens(spoken[0])
+    assert len({trained.content(example) for example in spoken}) == len(spoken)
+    assert not list((tmp_path / "heard").rglob("*.safetensors"))
+    frozen = make(cache=PreparedCache(tmp_path / "heard"))
+    assert torch.equal(frozen.loss(frozen.batch(spoken))[0], make().loss(make().batch(spoken))[0])
+    assert list((tmp_path / "heard").rglob("*.safetensors"))
 
 
 def test_groups_that_no_gradient_reaches_are_empty():

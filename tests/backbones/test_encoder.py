@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -83,5 +85,10 @@ def test_fingerprints_name_weights_and_taps(whisper):
     first = AudioEncoder(whisper.model.encoder, extractor).fingerprint()
     assert AudioEncoder(whisper.model.encoder, extractor).fingerprint() == first
     assert AudioEncoder(whisper.model.encoder, extractor, (1,)).fingerprint() != first
+    assert AudioEncoder(whisper.model.encoder, WhisperFeatureExtractor(dither=0.5)).fingerprint() != first
+    half = copy.deepcopy(whisper.model.encoder).to(torch.bfloat16)
+    rounded = copy.deepcopy(half).float()
+    names = {AudioEncoder(one, extractor).fingerprint() for one in (whisper.model.encoder, half, rounded)}
+    assert len(names) == 3, "the same values in another number format make other frames"
     torch.manual_seed(1)
     assert AudioEncoder(tiny_whisper().model.encoder, extractor).fingerprint() != first

@@ -147,7 +147,9 @@ PROGRAM = """
 import sys
 from pathlib import Path
 import numpy as np
+from lalm.data import cache as lalm_cache
 from lalm.data.cache import PreparedCache
+lalm_cache.RECENT_S = float(sys.argv[2])
 def compute(paths):
     return [{"frames": np.full((50, 10), int(path.stem), np.float32)} for path in paths]
 clips = sorted(Path(sys.argv[1]).glob("*.wav"))
@@ -158,12 +160,47 @@ for turn in range(20):
 """
 
 
-def test_processes_side_by_side_never_read_half_an_entry(clips, tmp_path):
-    command = [sys.executable, "-c", PROGRAM, str(tmp_path)]
+@pytest.mark.parametrize("recent_s", [24 * 3600, 0], ids=["nothing goes", "entries go while others read"])
+def test_processes_side_by_side_never_read_half_an_entry(recent_s, clips, tmp_path):
+    command = [sys.executable, "-c", PROGRAM, str(tmp_path), str(recent_s)]
     processes = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(3)]
     for process in processes:
         _, error = process.communicate(timeout=120)
         assert process.returncode == 0, error
+    assert 0 < sum(file.stat().st_size for file in entries(tmp_path / "cache")) <= 60_000 * 1.2
+
+
+def test_a_bound_is_one_for_all_processes_that_write(tmp_path):
+    """Four caches that looked at the same empty folder, and wrote in turn."""
+    clips = [tmp_path / f"{number}.wav" for number in range(80)]
+    for number, path in enumerate(clips):
+        soundfile.write(path, np.full(100, number / 100, np.float32), 16_000)
+    caches = [PreparedCache(tmp_path / "cache", max_bytes=60_000) for _ in range(4)]
+    for number, clip in enumerate(clips):
+        caches[number % 4].get([clip], Encoder(), "weights")
+    assert 40_000 < sum(file.stat().st_size for file in entries(tmp_path / "cache")) <= 60_000 * 1.2
+
+
+def test_a_folder_that_cannot_be_written_is_said_once_and_nothing_ends(clips, tmp_path, capsys):
+    (tmp_path / "cache").write_text("a file stands where the folder should")
+    encoder = Encoder()
+    cache = PreparedCache(tmp_path / "cache")
+    found = [*cache.get(clips[:3], encoder, "weights"), *cache.get(clips[3:6], encoder, "weights")]
+    assert [int(one["frames"][0, 0]) for one in found] == [0, 1, 2, 3, 4, 5]
+    assert capsys.readouterr().err.count("cannot be written") == 1
+    assert len(encoder.heard) == 6
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_what_is_held_in_memory_is_bounded(on_disk, clips, tmp_path, monkeypatch):
+    monkeypatch.setattr("lalm.data.cache.KEPT_IN_MEMORY", 5000)
+    monkeypatch.setattr("lalm.data.cache.MAPPED", 1)
+    encoder = Encoder()
+    cache = PreparedCache(tmp_path / "cache" if on_disk else None, max_bytes=2100)  # room for none
+    found = cache.get(clips, encoder, "weights")
+    assert cache._memory_bytes == sum(held for _, held in cache._memory.values()) <= 5000
+    assert [int(one["frames"][0, 0]) for one in found] == list(range(10)), "those that went are heard again"
+    assert cache._memory_bytes <= 5000
 
 
 def test_a_bound_of_nothing_keeps_nothing_on_disk(clips, tmp_path, monkeypatch):

@@ -116,8 +116,23 @@ class ComposedModel:
     def _said(self, text: str | None, recording: Path | None, seed: str, language: str) -> list[int] | Recording:
         """What the model is given for words or for a recording; words in the connector's own tongue."""
         if recording is not None:
+            if self.module.hears_anew:
+                return Recording(recording, self._unheard(recording), audio.content_hash(recording))
             return Recording(recording, separate(self.prepared([recording], language)[0]))
         return self._ids(self._as_heard(text or "", seed, language))
+
+    def _unheard(self, recording: Path) -> tuple[Mapping[str, Any], ...]:
+        """What would be prepared of a recording's chunks, by its shape alone: an encoder that learns hears it at every step.
+
+        Raises DataError for unreadable audio.
+        """
+        encoder, items = self.module.audio_encoder, []
+        for chunk in chunks_of(encoder.listening, recording):
+            _, mask = encoder.listening.collate(encoder.feature_extractor, [chunk.samples], [chunk.name])
+            frames = torch.zeros(1, int(encoder.lengths(mask)[0]), encoder.width)
+            (item,) = self.module.connector.hand_on(frames, torch.ones(frames.shape[:2], dtype=torch.bool))
+            items.append({name: torch.zeros(()).expand(values.shape) for name, values in item.items()})
+        return tuple(items)
 
     def _check_vectors(self, row: Row) -> None:
         """Raises DataError for more vectors of recordings than `max_audio_vectors` allows."""

@@ -107,7 +107,7 @@ class ComposedModule(nn.Module):
         if not recordings:
             return []
         items: list[Any] = [chunk for one in recordings for chunk in one.chunks]
-        if self._hears_anew():
+        if self.hears_anew:
             listening = self.audio_encoder.listening
             chunks = [chunk for one in recordings for chunk in chunks_of(listening, one.path)]
             items = self.connector.hand_on(*hear(self.audio_encoder, chunks))
@@ -115,8 +115,9 @@ class ComposedModule(nn.Module):
         each = iter([own[real] for own, real in zip(vectors, mask, strict=True)])
         return [torch.cat([next(each) for _ in one.chunks]) for one in recordings]
 
-    def _hears_anew(self) -> bool:
-        """Whether the encoder is being trained, or was: what was prepared of a recording before is out of date then."""
+    @property
+    def hears_anew(self) -> bool:
+        """Whether the encoder is being trained, or was: what is prepared of a recording is out of date at the next step."""
         encoder = self.audio_encoder
         if encoder is not None and any(parameter.requires_grad for parameter in encoder.parameters()):
             self._encoder_learned = True

@@ -17,10 +17,14 @@ from lalm.records import Example
 
 @dataclass(frozen=True)
 class Recording:
-    """A recording within a row: its file, and what was prepared of each chunk that is heard at once."""
+    """A recording within a row: its file, and what was prepared of each chunk that is heard at once.
+
+    Where it is heard anew at every step, chunks have shapes alone, and `content` is the file's hash.
+    """
 
     path: Path
-    chunks: tuple[Mapping[str, np.ndarray], ...]
+    chunks: tuple[Mapping[str, Any], ...]
+    content: str | None = None
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,9 @@ def content_key(pieces: Sequence[list[int] | Recording], connector: Any) -> str:
             digest.update(repr(piece).encode())
             continue
         digest.update(repr(connector).encode())
+        if piece.content is not None:
+            digest.update(piece.content.encode())
+            continue
         for chunk in piece.chunks:
             for name, array in sorted(chunk.items()):
                 digest.update(name.encode())

@@ -23,7 +23,7 @@ from lalm.backbones._listening import SAMPLE_RATE_HZ, TAIL_SILENCE_S, Listening
 from lalm.data import audio
 from lalm.data.spec_augment import changes_of
 from lalm.models.masks import additive_mask
-from lalm.models.parts import sampled_hash
+from lalm.models.parts import hearing_key, sampled_hash, settings_key
 
 POOLED = ("qwen2_audio_encoder", "audioflamingo3_encoder")  # average every two frames at the end
 
@@ -46,13 +46,14 @@ class AudioEncoder(nn.Module):
         self._pool = 2 if encoder.config.model_type in POOLED else 1
         # the second convolution halves the frame rate
         self.listening = Listening("mel", 2 * self._pool, 2 * encoder.config.max_source_positions)
-        self._fingerprint: str | None = None
+        self._weights: str | None = None
 
     def fingerprint(self) -> str:
-        """Hash of the weights; computed once."""
-        if self._fingerprint is None:
-            self._fingerprint = sampled_hash(f"tail={TAIL_SILENCE_S} taps={self.taps}", self.encoder)
-        return self._fingerprint
+        """Of the weights (hashed once), the settings of encoder and extractor, the number format and the kind of device."""
+        if self._weights is None:
+            settings = settings_key(self.feature_extractor.to_dict(), self.encoder.config.to_dict())
+            self._weights = sampled_hash(f"tail={TAIL_SILENCE_S} taps={self.taps} {settings}", self.encoder)
+        return hearing_key(self._weights, self.encoder)
 
     def frames(self, paths: Sequence[Path]) -> tuple[Tensor, Tensor]:
         """Encoder frames [B, frames, width] of audio files and their mask [B, frames].
@@ -71,6 +72,10 @@ class AudioEncoder(nn.Module):
         """As `frames`, from what `listening.collate` makes of waveforms."""
         mask = mask.to(self.device)
         return self.forward(features.to(self.device, self.encoder.conv1.weight.dtype), mask), mask
+
+    def lengths(self, mask: Tensor) -> Tensor:
+        """Frames of clips [B] by the mask that `listening.collate` makes, without encoding them."""
+        return mask.sum(dim=1)
 
     @property
     def device(self) -> torch.device:

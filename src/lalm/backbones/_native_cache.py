@@ -9,7 +9,6 @@ Alterations of features stand in the file that they are for, so altered copies a
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,11 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from lalm.data.cache import BATCH_SIZE, Arrays, PreparedCache
-from lalm.models.parts import sampled_hash
+from lalm.models.parts import hearing_key, sampled_hash, settings_key
 
 HEARD = "heard"  # among a batch's features: the vectors themselves
 _BITS = "bits"  # bfloat16, which numpy does not have, as its bits
-_OF_NO_IMPORTANCE = ("transformers_version", "dtype", "name_or_path", "processor_class", "feature_extractor_type")
 
 
 class Heard:
@@ -31,7 +29,7 @@ class Heard:
 
     def __init__(self, cache: PreparedCache | None, parts: Sequence[nn.Module], settings: Sequence[Any]) -> None:
         self._cache, self._parts, self._learned = cache, list(parts), False
-        self._settings = json.dumps([_of_importance(one) for one in settings], sort_keys=True, default=str)
+        self._settings = settings_key(*settings)
         self._weights: str | None = None
 
     @property
@@ -57,21 +55,14 @@ class Heard:
                 chunks = [missing[start : start + at_once] for start in range(0, len(missing), at_once)]
                 return [_as_arrays(one) for chunk in chunks for one in hear(chunk)]
 
-        found = self._cache.get(paths, compute, self._fingerprint(first))
+        found = self._cache.get(paths, compute, self._fingerprint())
         return torch.cat([_as_tensor(one) for one in found])
 
-    def _fingerprint(self, first: Tensor) -> str:
+    def _fingerprint(self) -> str:
         if self._weights is None:
             each = "".join(sampled_hash(str(number), part) for number, part in enumerate(self._parts))
             self._weights = hashlib.sha256(f"{each} {self._settings}".encode()).hexdigest()[:16]
-        return f"native-{self._weights}-{str(first.dtype).removeprefix('torch.')}-{first.device.type}"
-
-
-def _of_importance(setting: Any) -> Any:
-    """Without where a configuration was read from, and by which release."""
-    if not isinstance(setting, dict):
-        return setting
-    return {key: value for key, value in setting.items() if key[:1] != "_" and key not in _OF_NO_IMPORTANCE}
+        return f"native-{hearing_key(self._weights, self._parts[0])}"
 
 
 def _as_arrays(vectors: Tensor) -> dict[str, np.ndarray]:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from lalm.backbones._listening import SAMPLE_RATE_HZ, Listening
 from lalm.data import audio
 from lalm.data.spec_augment import changes_of
-from lalm.models.parts import sampled_hash
+from lalm.models.parts import hearing_key, sampled_hash, settings_key
 
 
 class WaveformEncoder(nn.Module):
@@ -36,13 +36,14 @@ class WaveformEncoder(nn.Module):
         self.width: int = getattr(config, "output_hidden_size", None) or config.hidden_size
         self.listening = Listening("waveform")
         self._alone = getattr(config, "feat_extract_norm", "group") == "group" or getattr(config, "add_adapter", False)
-        self._fingerprint: str | None = None
+        self._weights: str | None = None
 
     def fingerprint(self) -> str:
-        """Hash of the weights; computed once."""
-        if self._fingerprint is None:
-            self._fingerprint = sampled_hash("waveform", self.encoder)
-        return self._fingerprint
+        """Of the weights (hashed once), the settings of encoder and extractor, the number format and the kind of device."""
+        if self._weights is None:
+            settings = settings_key(self.feature_extractor.to_dict(), self.encoder.config.to_dict())
+            self._weights = sampled_hash(f"waveform {settings}", self.encoder)
+        return hearing_key(self._weights, self.encoder)
 
     def frames(self, paths: Sequence[Path]) -> tuple[Tensor, Tensor]:
         """Encoder frames [B, frames, width] of audio files and their mask [B, frames]. Raises DataError for unreadable audio."""
@@ -53,6 +54,11 @@ class WaveformEncoder(nn.Module):
     def encode(self, waveforms: Sequence[np.ndarray], names: Sequence[str]) -> tuple[Tensor, Tensor]:
         """As `frames`, from waveforms at 16 kHz."""
         return self.hear(*self.listening.collate(self.feature_extractor, waveforms, names))
+
+    def lengths(self, mask: Tensor) -> Tensor:
+        """Frames of clips [B] by the mask of their samples, without encoding them."""
+        found: Tensor = self.encoder._get_feat_extract_output_lengths(mask.sum(dim=1))
+        return found
 
     def hear(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """As `frames`, from samples [B, samples] and their mask [B, samples]."""

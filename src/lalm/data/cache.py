@@ -4,7 +4,8 @@ Entries are keyed by the content of the audio and by the fingerprint of the weig
 safetensors file with a checksum, mapped into memory rather than read, so that runs side by side share its pages and a
 corpus need not fit into memory. A damaged entry is computed anew. Several processes may read and write at once: each entry
 is written whole. Beyond `LALM_CACHE_GB` (20 by default) the entries that were not used for longest are deleted, but none
-that was used within a day: if all were, new ones are no longer kept.
+that was used within a day: if all were, or if nothing can be written there, new ones are no longer kept on disk. What is not
+on disk is held in memory, a gigabyte of it at most, and computed again when it is used beyond that.
 """
 
 from __future__ import annotations
@@ -26,15 +27,17 @@ from filelock import FileLock, Timeout
 from safetensors.numpy import save
 
 from lalm.data import audio
-from lalm.errors import ConfigError
+from lalm.errors import ConfigError, UserError
 from lalm.rundir import atomic
 
 Arrays = Mapping[str, np.ndarray]
 Compute = Callable[[Sequence[Path]], Sequence[Arrays]]
+Key = tuple[str, str]  # of the weights, of the content
 BATCH_SIZE = 8
 RECENT_S = 24 * 3600.0
 KEPT_IN_MEMORY = 2**30  # bytes of arrays that are on no disk
 MAPPED = 4096  # entries mapped at once
+COUNTED_ANEW = 0.05  # of the bound: what a process writes before it looks again at what others wrote
 _DTYPES = {"F32": "<f4", "F16": "<f2", "F64": "<f8", "I64": "<i8", "I32": "<i4", "I16": "<i2", "U8": "u1", "BOOL": "?"}
 _DTYPES |= {"I8": "i1", "U16": "<u2", "U32": "<u4", "U64": "<u8"}
 
@@ -71,10 +74,12 @@ class PreparedCache:
         """Raises ConfigError if `LALM_CACHE_GB` is not a number."""
         self._max_bytes = _max_bytes() if max_bytes is None else max_bytes
         self._folder = folder if self._max_bytes else None
-        self._memory: OrderedDict[tuple[str, str], tuple[Arrays, int]] = OrderedDict()
+        self._mapped: OrderedDict[Key, Arrays] = OrderedDict()
+        self._memory: OrderedDict[Key, tuple[Arrays, int]] = OrderedDict()
         self._memory_bytes = 0
         self._hashes: dict[tuple[Path, object], str] = {}
         self._bytes: int | None = None  # on disk, as far as this process knows
+        self._written = 0  # by this process since it looked
         self._full = False
 
     @property
@@ -92,7 +97,7 @@ class PreparedCache:
             for (key, _), arrays in zip(chunk, compute([path for _, path in chunk]), strict=True):
                 self._keep(key, arrays)
 
-        def find(key: tuple[str, str], path: Path) -> Arrays:
+        def find(key: Key, path: Path) -> Arrays:
             found = self._look_up(key)
             if found is None:  # dropped from memory, and deleted or never kept on disk
                 found = compute([path])[0]
@@ -110,50 +115,63 @@ class PreparedCache:
             self._hashes[key] = audio.content_hash(path)
         return self._hashes[key]
 
-    def _file(self, key: tuple[str, str]) -> Path | None:
+    def _file(self, key: Key) -> Path | None:
         return None if self._folder is None else self._folder / key[0] / key[1][:2] / f"{key[1]}.safetensors"
 
     # -- memory ------------------------------------------------------------------------------------------------------
 
-    def _look_up(self, key: tuple[str, str]) -> Arrays | None:
+    def _look_up(self, key: Key) -> Arrays | None:
         if key in self._memory:
             self._memory.move_to_end(key)
             return self._memory[key][0]
+        if key in self._mapped:
+            self._mapped.move_to_end(key)
+            return self._mapped[key]
         file = self._file(key)
-        arrays = None if file is None else _mapped(file)
+        return None if file is None else self._map(key, file)
+
+    def _map(self, key: Key, file: Path) -> Arrays | None:
+        arrays = _mapped(file)
         if arrays is not None:
-            self._hold(key, arrays, 0)
+            self._mapped[key] = arrays
+            while len(self._mapped) > MAPPED:
+                self._mapped.popitem(last=False)
         return arrays
 
-    def _hold(self, key: tuple[str, str], arrays: Arrays, num_bytes: int) -> None:
-        self._memory_bytes += num_bytes - self._memory.pop(key, ({}, 0))[1]
-        self._memory[key] = arrays, num_bytes
-        while self._folder is not None and (self._memory_bytes > KEPT_IN_MEMORY or len(self._memory) > MAPPED):
+    def _hold(self, key: Key, arrays: Arrays) -> None:
+        """Keep in memory; what was not used for longest goes, but never the newest."""
+        self._memory[key] = arrays, sum(array.nbytes for array in arrays.values())
+        self._memory_bytes += self._memory[key][1]
+        while self._memory_bytes > KEPT_IN_MEMORY and len(self._memory) > 1:
             _, (_, dropped) = self._memory.popitem(last=False)
             self._memory_bytes -= dropped
 
     # -- disk --------------------------------------------------------------------------------------------------------
 
-    def _keep(self, key: tuple[str, str], arrays: Arrays) -> None:
+    def _keep(self, key: Key, arrays: Arrays) -> None:
         arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
         file = self._file(key)
-        if file is not None and not self._full:
-            data = _with_checksum(arrays)
+        if file is None or self._full or not self._write(file, _with_checksum(arrays)) or self._map(key, file) is None:
+            self._hold(key, arrays)
+
+    def _write(self, file: Path, data: bytes) -> bool:
+        """Whether an entry was written: there is room for it, and it can be."""
+        try:
             self._make_room(len(data))
             if not self._full:
                 with atomic(file, "wb") as stream:
                     stream.write(data)
-                mapped = _mapped(file)
-                if mapped is not None:
-                    self._hold(key, mapped, 0)
-                    return
-        self._hold(key, arrays, sum(array.nbytes for array in arrays.values()))
+        except (OSError, UserError) as error:
+            self._full = True
+            print(f"{error} Further recordings are encoded each time they are seen.", file=sys.stderr)
+        return not self._full
 
     def _make_room(self, num_bytes: int) -> None:
         """Delete what was not used for longest if the folder would grow beyond its bound; the others' work counts too."""
         assert self._folder is not None
-        if self._bytes is None:
-            self._bytes = sum(size for _, size, _ in _entries(self._folder))
+        self._written += num_bytes
+        if self._bytes is None or self._written > COUNTED_ANEW * self._max_bytes:
+            self._bytes, self._written = sum(size for _, size, _ in _entries(self._folder)), 0
         self._bytes += num_bytes
         if self._bytes <= self._max_bytes:
             return

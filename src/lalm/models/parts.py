@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -211,6 +212,33 @@ def sampled_hash(start: str, module: torch.nn.Module) -> str:
         sample = tensor.detach().flatten()[:: max(1, tensor.numel() // 512)]
         digest.update(sample.float().contiguous().cpu().numpy().tobytes())
     return digest.hexdigest()[:12]
+
+
+_OF_NO_IMPORTANCE = (
+    "transformers_version",
+    "dtype",
+    "name_or_path",
+    "architectures",
+    "processor_class",
+    "feature_extractor_type",
+)
+
+
+def settings_key(*settings: Any) -> str:
+    """Configurations as one string, without where each was read from, and by which release."""
+    parts = [
+        {key: value for key, value in one.items() if key[:1] != "_" and key not in _OF_NO_IMPORTANCE}
+        if isinstance(one, dict)
+        else one
+        for one in settings
+    ]
+    return json.dumps(parts, sort_keys=True, default=str)
+
+
+def hearing_key(weights: str, module: torch.nn.Module) -> str:
+    """Weights by their hash, with what else decides what they compute: number format and kind of device."""
+    first = next(module.parameters())
+    return f"{weights}-{str(first.dtype).removeprefix('torch.')}-{first.device.type}"
 
 
 @contextlib.contextmanager
