@@ -132,7 +132,11 @@ class Backbone(Protocol):
 
 
 class Model(Protocol):
-    """What loop, evaluator and server know of a model: four things and its parts."""
+    """What loop, evaluator and server know of a model: four things and its parts.
+
+    One that prepares recordings once may say which of some rows it has `to_hear(examples)` (paths and languages) and have them
+    `prepared(paths, language)` several at once.
+    """
 
     module: nn.Module
     peft: Any  # the PeftModel around `module` while adapters are attached, else None

@@ -212,6 +212,12 @@ class ComposedModel:
             found.update(zip(some, self._cache.get(some, prepare, name), strict=True))
         return [found[path] for path in paths]
 
+    def to_hear(self, examples: Sequence[Example]) -> list[tuple[Path, str]]:
+        """Recordings of rows and the languages that they are heard in, each once; none where the encoder learns."""
+        if self.module.hears_anew:
+            return []
+        return list(dict.fromkeys((path, example.language) for example in examples for path in example.recordings))
+
     def _is_long(self, path: Path) -> bool:
         """Whether a recording is heard in chunks, so that what is made of it depends on how it is cut."""
         encoder = self.module.audio_encoder
@@ -230,8 +236,10 @@ class ComposedModel:
             chunks = [chunks_of(self.module.audio_encoder.listening, path) for path in paths]
             flat = [chunk for own in chunks for chunk in own]
             items: list[Mapping[str, np.ndarray]] = []
-            for start in range(0, len(flat), BATCH_SIZE):
-                items += connector.prepare(*hear(self.module.audio_encoder, flat[start : start + BATCH_SIZE]))
+            # on a CPU each alone, so that what is kept does not depend on its neighbours; on a GPU it does, by rounding
+            at_once = 1 if self.module.device.type == "cpu" else BATCH_SIZE
+            for start in range(0, len(flat), at_once):
+                items += connector.prepare(*hear(self.module.audio_encoder, flat[start : start + at_once]))
         following = iter(items)
         return [joined([next(following) for _ in own]) for own in chunks]
 

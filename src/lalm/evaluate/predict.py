@@ -39,7 +39,9 @@ def predict_rows(
     `grammar` is what answers must obey (none: they are free, whatever `cfg` says).
     """
     from lalm.models.half import bfloat16_answers  # torch is not needed to read this module
+    from lalm.train.hearing import hear_ahead
 
+    hear_ahead(model, examples, quiet)
     size = cfg.per_device_eval_batch_size
     order = sorted(range(len(examples)), key=lambda i: model.num_tokens(examples[i]))
     rows: dict[int, dict[str, Any]] = {}

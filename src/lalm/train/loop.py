@@ -19,6 +19,7 @@ from lalm.rundir import RunDir
 from lalm.train import checkpoint
 from lalm.train.distributed import Alone, team
 from lalm.train.engines import Engine
+from lalm.train.hearing import hear_ahead
 from lalm.train.interference import fixed_rows, gradient_cosines
 from lalm.train.launch import engine_for
 from lalm.train.log import TrainLog
@@ -79,6 +80,8 @@ def fit(
     """
     # 1. the plan, step by step
     we = team()
+    hear_ahead(model, we.part(used_rows(stages, pools)), quiet or not we.is_main)
+    we.wait()
     with we.main_first():
         steps = plan_steps(model, stages, pools, cfg, we.size)
     steps = we.from_main(steps)
