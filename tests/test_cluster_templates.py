@@ -51,6 +51,9 @@ def test_a_script_is_bash_with_directives_that_slurm_knows(script):
     directives, begun = [line for line in text.splitlines() if line.startswith("#SBATCH")], text.index("set -euo")
     assert len(directives) == len(given)
     assert text.rindex("#SBATCH") < begun, "Slurm reads none after the first command"
+    assert text.index("export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK") < text.index("\nsrun"), (
+        "srun takes it from nowhere else"
+    )
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)

@@ -1,4 +1,4 @@
-"""The same work on all cores: in processes of their own that end with this one, with an estimate of what is left."""
+"""The same work on all cores: in processes of their own that end with this one, with an estimate of what is left; GPUs by name."""
 
 from __future__ import annotations
 
@@ -11,12 +11,21 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 from typing import TypeVar
 
 from lalm.errors import UserError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+def gpus() -> list[str]:
+    """The NVIDIA GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them; no library is loaded to look."""
+    allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if allowed is not None:
+        return [name.strip() for name in allowed.split(",") if name.strip() not in ("", "-1")]
+    return [str(number) for number in range(len(list(Path("/dev").glob("nvidia[0-9]*"))))]
 
 
 def on_all_cores(

@@ -72,7 +72,7 @@ def test_what_frozen_layers_make_of_rows_is_kept_and_is_the_same(model):
     for name in top:
         for parameter in model.module.get_submodule(name).parameters():
             parameter.requires_grad_(True)
-    assert model.module._num_fixed_layers() == 2
+    assert model.module.num_fixed_layers() == 2
     for _ in range(2):
         nll = model.loss(model.batch(examples))[0]
         assert torch.allclose(nll, before, rtol=1e-5)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
-import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import torch
+from killer import Killer
 from safetensors.torch import load_file
 
 from lalm.errors import UserError
 from lalm.rundir import RunDir, read_json
+from lalm.study.executors import executor
 from lalm.study.plan import load_study, runs
 from lalm.study.run import run_study
 from lalm.train.checkpoint import ADAPTER_FILE
@@ -31,55 +28,6 @@ def cluster() -> Iterator[None]:
     ray.shutdown()
 
 
-def tasks() -> list[int]:
-    """Ray's processes that are at a run."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if b"ray::_in_a_child" in (folder / "cmdline").read_bytes():
-                found.append(int(folder.name))
-        except OSError:
-            continue
-    return found
-
-
-def children(pid: int) -> list[int]:
-    path = Path(f"/proc/{pid}/task/{pid}/children")
-    return [int(one) for one in path.read_text().split()] if path.exists() else []
-
-
-class Killer(threading.Thread):
-    """Kills the Ray process of the first run that has a checkpoint and is not finished."""
-
-    def __init__(self, out: Path) -> None:
-        super().__init__(daemon=True)
-        self.out, self.killed, self.name_of_run, self.at = out, None, "", 0.0
-        self.over = threading.Event()
-
-    def run_of(self, pid: int) -> str:
-        """The run that a Ray process is at: its child has the log open."""
-        for child in children(pid):
-            target = os.readlink(f"/proc/{child}/fd/1")
-            if target.endswith("worker.log"):
-                return Path(target).parent.name
-        return ""
-
-    def run(self) -> None:
-        while not self.over.is_set():
-            for pid in tasks():
-                try:
-                    name = self.run_of(pid)
-                except OSError:
-                    continue
-                folder = self.out / "runs" / name
-                if name and list(folder.glob("checkpoint-*/state.json")) and not (folder / "run.json").exists():
-                    self.at = time.time()
-                    os.kill(pid, signal.SIGKILL)
-                    self.killed, self.name_of_run = pid, name
-                    return
-            time.sleep(0.001)
-
-
 def test_no_cluster_is_begun(study_file, tmp_path, monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     if ray._private.services.find_gcs_addresses():
@@ -89,24 +37,28 @@ def test_no_cluster_is_begun(study_file, tmp_path, monkeypatch):
     assert not (tmp_path / "study").exists()
 
 
-def test_runs_on_ray_are_those_of_this_machine_though_one_is_killed(cluster, study_file, tmp_path):
+@pytest.mark.parametrize("whom", ["run", "parent"])
+def test_runs_on_ray_are_those_of_this_machine_though_one_is_killed(whom, cluster, study_file, tmp_path):
+    """Killed is the process of the run, as when memory runs out, or Ray's own above it, as when a machine is lost."""
     local = run_study(study_file, tmp_path / "local", OFTEN)
-    killer = Killer(tmp_path / "ray")
+    killer = Killer(tmp_path / "ray", whom)
     killer.start()
     there = run_study(study_file, tmp_path / "ray", OFTEN, executor="ray")
-    killer.over.set()
-    killer.join()
+    killer.check()
     for run in runs(*load_study(study_file, OFTEN)):
         left, right = (load_file(RunDir(one / "runs" / run.name).adapter / ADAPTER_FILE) for one in (local, there))
         assert left.keys() == right.keys()
         assert all(torch.equal(left[name], right[name]) for name in left), run.name
     cells = [[{**cell, "seconds": 0} for cell in read_json(one / "results.json")["cells"]] for one in (local, there)]
     assert cells[0] == cells[1]
-    assert killer.killed is not None, "no run was caught in its middle"
-    kept = min(
-        (there / "runs" / killer.name_of_run).glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1])
-    )
-    assert kept.stat().st_mtime < killer.at, "it did not go on from its checkpoint"
+
+
+def test_what_keeps_a_task_from_beginning_is_said(cluster, tmp_path, monkeypatch):
+    where = executor("ray", 2)
+    started = ray.remote(max_retries=0)(lambda: int("no lalm here")).remote()
+    ray.wait([started], timeout=60)
+    with pytest.raises(UserError, match=r"could not be begun on the cluster .*no lalm here"):
+        where.code(started)
 
 
 def test_an_executor_that_is_none_is_said(study_file, tmp_path):

@@ -14,13 +14,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from killer import Killer
 from safetensors.torch import load_file
 
 from lalm.config import load_recipe
 from lalm.errors import DataError, UserError
 from lalm.rundir import RunDir, read_json, write_json
+from lalm.study.executors import RETRIES
 from lalm.study.plan import load_study, runs
-from lalm.study.run import run_study
+from lalm.study.run import _run_all, run_study
 from lalm.study.single import train
 from lalm.train.checkpoint import ADAPTER_FILE
 
@@ -148,6 +150,44 @@ def test_killed_in_the_middle_it_leaves_no_process_and_goes_on_to_the_same_weigh
         assert same(weights(out, name), weights(finished, name)), name
     cells = [[{**cell, "seconds": 0} for cell in read_json(one / "results.json")["cells"]] for one in (out, finished)]
     assert cells[0] == cells[1]
+
+
+OFTEN = ["recipe.train.save_steps=1", "recipe.train.save_total_limit=50"]
+
+
+def test_a_run_whose_process_is_killed_goes_on_by_itself(finished, study_file, tmp_path, capfd):
+    killer = Killer(tmp_path / "study")
+    killer.start()
+    out = run_study(study_file, tmp_path / "study", OFTEN)
+    killer.check()
+    assert f"{killer.name_of_run}: killed by signal 9" in capfd.readouterr().err
+    assert all(same(weights(out, name), weights(finished, name)) for name in names(study_file))
+
+
+def test_a_run_that_is_killed_again_and_again_is_given_up(study_file, tmp_path):
+    class Killing:
+        """Starts nothing, and says that it was killed."""
+
+        workers = 1
+
+        def __init__(self) -> None:
+            self.started: list[str] = []
+
+        def start(self, out, name, oracle_text):
+            self.started.append(name)
+
+        def code(self, run):
+            return -9
+
+        def stop(self, started):
+            pass
+
+    where = Killing()
+    study, base = load_study(study_file, ["seeds=[0]"])
+    todo = runs(study, base)[:1]
+    (failed,) = _run_all(tmp_path, todo, study, where)
+    assert failed == (todo[0].name, "killed by signal 9 (the system does so when memory runs out)")
+    assert where.started == [todo[0].name] * (1 + RETRIES)
 
 
 def copy_of(finished: Path, out: Path) -> Path:

@@ -17,8 +17,9 @@ from lalm.backbones._tiny import byte_tokenizer
 from lalm.config import TrainSection
 from lalm.records import Example, Stage
 from lalm.rundir import RunDir
+from lalm.train.lean import recompute
 from lalm.train.loop import fit
-from lalm.train.memory import give_back_what_is_freed, model_bytes, step_bytes
+from lalm.train.memory import give_back_what_is_freed, longest_rows, model_bytes, rows_bytes
 
 NUM_ROWS, ROW_CHARACTERS = 8, 200
 
@@ -42,9 +43,14 @@ def model() -> ComposedModel:
     return made
 
 
-def rows() -> list[Example]:
+def rows(mixed: bool) -> list[Example]:
+    """Rows of like length; `mixed`: of two tasks in turn, with long instructions."""
     words = ["abc " * (ROW_CHARACTERS // 4 - number) for number in range(NUM_ROWS)]
-    return [Example(id=str(i), instruction="Do.", answer="yes " * 5, text=text) for i, text in enumerate(words)]
+    told = [f"Do {'this' if number % 2 else 'that'}. " * 20 if mixed else "Do." for number in range(NUM_ROWS)]
+    return [
+        Example(id=str(i), instruction=told[i], answer="yes " * 5, text=text[: 40 if mixed else None])
+        for i, text in enumerate(words)
+    ]
 
 
 def resident() -> int:
@@ -60,13 +66,17 @@ def free_more(megabytes: int) -> None:
 
 def main(out: Path, limit_mb: int, settings: str) -> None:
     torch.set_num_threads(1)
-    made, examples = model(), rows()
+    given = json.loads(settings)
+    made, examples = model(), rows(given.pop("mixed", False))
     tuner = plugins.load("tuners", "lora")
     torch.manual_seed(0)
     trainable = tuner.attach(made, ("llm.attention", "llm.mlp"), tuner.Config(r=4))
-    cfg = TrainSection(per_device_train_batch_size=NUM_ROWS, bf16=False, **json.loads(settings))
+    cfg = TrainSection(per_device_train_batch_size=NUM_ROWS, bf16=False, **given)
+    if cfg.gradient_checkpointing:
+        recompute(made)
     give_back_what_is_freed()
-    found = {"estimate": 4 * step_bytes(made, examples[:2], bf16=False), "model": model_bytes(made, trainable)}
+    one, more = rows_bytes(made, longest_rows(made, examples), bf16=False)
+    found = {"estimate": one + (NUM_ROWS - 1) * more, "model": model_bytes(made, trainable)}
     nll, _ = made.loss(made.batch(examples[:2]))  # what happens only once
     nll.sum().backward()
     made.module.zero_grad(set_to_none=True)

@@ -60,6 +60,15 @@ def test_the_estimate_is_near_what_a_step_takes(unlimited):
     assert found["estimate"] == pytest.approx(found["peak"], rel=0.35)
 
 
+@pytest.mark.parametrize(
+    "settings", [{"gradient_checkpointing": True}, {"mixed": True}], ids=lambda one: next(iter(one))
+)
+def test_the_estimate_holds_with_what_changes_it(limited, settings):
+    code, found, said, _ = limited(**settings)
+    assert code == 0, said
+    assert 0.85 * found["peak"] < found["estimate"] < 2 * found["peak"]
+
+
 def test_memory_that_runs_out_halves_what_is_computed_at_once_and_changes_nothing_else(limited, unlimited):
     _, found, _, whole = unlimited
     code, _, said, out = limited(limit_mb=int(found["peak"] * 0.75 / 2**20))

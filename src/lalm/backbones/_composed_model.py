@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lalm.backbones import _language, _prompt
+from lalm.backbones import _language, _prompt, _stack
 from lalm.backbones._chunks import CUT, chunks_of, hear, joined, separate
 from lalm.backbones._composed_module import ComposedModule
 from lalm.backbones._composed_rows import Batch, Recording, Row, content_key, given
@@ -176,6 +176,13 @@ class ComposedModel:
     def num_tokens(self, example: Example) -> int:
         """Positions of a row after the shared prefix, for batching rows of like length."""
         return self._length(self.row(example))
+
+    def kept_bytes(self, examples: Sequence[Example]) -> int:
+        """What the states of rows above frozen layers will take in memory, where they are kept (`_stack.KeptStates`)."""
+        if not self.module.num_fixed_layers():
+            return 0
+        width = self.module.llm.config.hidden_size * next(self.module.llm.parameters()).element_size()
+        return min(_stack.MAX_KEPT_BYTES, width * sum(map(self.num_tokens, examples)))
 
     def content(self, example: Example) -> str:
         """Hash of a row's pieces: tokens, prepared audio, answer."""

@@ -154,7 +154,7 @@ class ComposedModule(nn.Module):
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Summed negative log-likelihood of each row's answer [B] and its number of answer tokens [B]."""
-        frozen = self._num_fixed_layers()
+        frozen = self.num_fixed_layers()
         if frozen:
             states, labels = self._above_fixed_layers(batch, frozen)
         else:
@@ -182,7 +182,7 @@ class ComposedModule(nn.Module):
             return None
         return self.llm.get_input_embeddings()(torch.tensor([list(prefix)], dtype=torch.long, device=self.device))
 
-    def _num_fixed_layers(self) -> int:
+    def num_fixed_layers(self) -> int:
         """Lower layers whose output for a row cannot change; 0 while anything below them is trained."""
         if not _stack.supports(self.llm) or any(p.requires_grad for part in self._below for p in part.parameters()):
             return 0

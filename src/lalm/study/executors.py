@@ -11,11 +11,15 @@ import logging
 import multiprocessing
 import os
 import signal
-from collections.abc import Sequence
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from lalm.errors import MissingExtraError, UserError, nearest
+from lalm.cores import gpus
+from lalm.errors import MissingExtraError, UserError, many, nearest
 
 EXECUTORS = ("local", "ray")
 RETRIES = 3  # of a run whose machine or process is lost
@@ -52,17 +56,22 @@ def executor(name: str, workers: int) -> Executor:
 
 
 class LocalExecutor:
-    """A process a run, all of this machine."""
+    """A process a run, all of this machine; where it has GPUs, each on one of its own while there are any."""
 
     def __init__(self, workers: int, threads: int) -> None:
         self.workers, self._threads = workers, threads
+        self._on_gpu: dict[Any, str] = {}
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         _CONTEXT.set_forkserver_preload(["lalm.study.worker"])
 
     def start(self, out: Path, name: str, oracle_text: bool) -> Any:
         """See `Executor`."""
-        process = _CONTEXT.Process(target=_work, args=(out, name, oracle_text, self._threads), daemon=True)
+        busy = Counter(gpu for process, gpu in self._on_gpu.items() if process.is_alive())
+        gpu = min(gpus(), key=lambda one: busy[one], default=None)
+        process = _CONTEXT.Process(target=_work, args=(out, name, oracle_text, self._threads, gpu), daemon=True)
         process.start()
+        if gpu is not None:
+            self._on_gpu[process] = gpu
         return process
 
     def code(self, run: Any) -> int | None:
@@ -84,8 +93,9 @@ class LocalExecutor:
 class RayExecutor:
     """A task a run, on a cluster that runs: that of RAY_ADDRESS, or the one of this machine.
 
-    None is begun here, since a cluster listens on all of a machine's addresses and runs what it is sent. A task takes as many cores as a run has threads, and a GPU where the cluster has any. A task whose process or machine
-    is lost is started again elsewhere, at most `RETRIES` times.
+    None is begun here, since a cluster listens on all of a machine's addresses and runs what it is sent. A task takes a GPU
+    where the cluster has any, and its share of that machine's cores, else as many cores as a run has threads. A task whose
+    process or machine is lost is started again elsewhere, at most `RETRIES` times.
     """
 
     def __init__(self, threads: int) -> None:
@@ -102,11 +112,11 @@ class RayExecutor:
                     f"--executor ray: no cluster can be reached ({' '.join(str(error).split())}) Start one (ray start --head), "
                     "name one in RAY_ADDRESS, or use --executor local on this machine alone."
                 ) from None
-        there = ray.cluster_resources()
-        gpus = int(there.get("GPU", 0))
-        self.workers = gpus or max(1, int(there.get("CPU", 1)) // threads)
-        self._task = ray.remote(num_cpus=threads, num_gpus=1 if gpus else 0, max_retries=RETRIES)(_in_a_child)
-        self._threads = threads
+        share = share_of_a_run([node["Resources"] for node in ray.nodes() if node["Alive"]], threads)
+        if share.threads != threads:
+            print(f"[study] a run has {many(share.threads, 'core')}, as the cluster's machines allow.", file=sys.stderr)
+        self.workers, self._threads = share.workers, share.threads
+        self._task = ray.remote(num_cpus=share.threads, num_gpus=share.gpus, max_retries=RETRIES)(_in_a_child)
 
     def start(self, out: Path, name: str, oracle_text: bool) -> Any:
         """See `Executor`."""
@@ -117,9 +127,15 @@ class RayExecutor:
         done, _ = self._ray.wait([run], timeout=0)
         if not done:
             return None
+        errors = self._ray.exceptions
         try:
             return int(self._ray.get(run))
-        except self._ray.exceptions.RayError:  # lost once more than it may be
+        except errors.RayTaskError as error:
+            raise UserError(
+                f"--executor ray: a run could not be begun on the cluster ({' '.join(str(error.cause or error).split())}). Every "
+                "machine needs this lalm, and must see the study's folder, the data and LALM_HOME under the same paths."
+            ) from None
+        except errors.RayError:  # lost once more than it may be
             return -signal.SIGKILL
 
     def stop(self, started: Sequence[Any]) -> None:
@@ -133,8 +149,30 @@ class RayExecutor:
             self._ray.shutdown()
 
 
-def _work(out: Path, name: str, oracle_text: bool, threads: int) -> None:
+@dataclass(frozen=True)
+class Share:
+    """What a run has of a cluster, and how many runs there are at a time."""
+
+    workers: int
+    threads: int
+    gpus: int
+
+
+def share_of_a_run(machines: Sequence[Mapping[str, float]], threads: int) -> Share:
+    """With GPUs one of them and its share of the cores beside it; else `threads` cores, or as many as the largest machine has."""
+    with_gpus = [(int(one.get("CPU", 0)), int(one["GPU"])) for one in machines if one.get("GPU", 0) >= 1]
+    if with_gpus:
+        beside = min(max(1, cpus // number) for cpus, number in with_gpus)
+        return Share(sum(number for _, number in with_gpus), beside, 1)
+    cores = [int(one.get("CPU", 0)) for one in machines]
+    threads = max(1, min(threads, max(cores, default=1)))
+    return Share(max(1, sum(one // threads for one in cores)), threads, 0)
+
+
+def _work(out: Path, name: str, oracle_text: bool, threads: int, gpu: str | None = None) -> None:
     """In the new process; the one that starts it imports no torch."""
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # before anything looks
     from lalm.study.worker import main
 
     main(out, name, oracle_text, threads)

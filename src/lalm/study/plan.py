@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from lalm import plugins
 from lalm.config import PluginChoice, Recipe, override, parse_recipe, read_yaml
+from lalm.cores import gpus
 from lalm.errors import ConfigError, nearest
 from lalm.records import Pools
 from lalm.study.of_tasks import flat, telling
@@ -293,5 +294,5 @@ def _shared_prefix(recipe: Recipe) -> str | None:
 
 
 def num_workers(study: Study, num_runs: int) -> int:
-    """One run a core, at most four side by side, unless the study says otherwise."""
-    return min(study.workers or min(4, os.cpu_count() or 1), num_runs)
+    """One run a GPU, without one a run a core, at most four side by side, unless the study says otherwise."""
+    return min(study.workers or len(gpus()) or min(4, os.cpu_count() or 1), num_runs)

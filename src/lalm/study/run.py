@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from lalm.models.fetch import sha256_of
 from lalm.rundir import RunDir, read_json, write_json, write_text
 from lalm.study import executors
 from lalm.study.collect import collect
-from lalm.study.executors import Executor
+from lalm.study.executors import RETRIES, Executor
 from lalm.study.plan import Run, Study, load_study, num_workers, runs
 from lalm.study.processes import in_use
 from lalm.study.rejudge import differ_in_judging, forget_answers
@@ -146,6 +147,7 @@ def _run_all(out: Path, todo: Sequence[Run], study: Study, where: Executor) -> l
         print(f"{len(todo) - len(waiting)} of {len(todo)} runs are there already.", file=sys.stderr)
     jobs: list[_Job] = []
     failed: list[tuple[str, str]] = []
+    killed: Counter[str] = Counter()
     seconds: list[float] = []
     num_waiting = len(waiting)
     try:
@@ -161,6 +163,11 @@ def _run_all(out: Path, todo: Sequence[Run], study: Study, where: Executor) -> l
                 if code is None:
                     continue
                 jobs.remove(job)
+                if code < 0 and killed[job.run.name] < RETRIES:
+                    killed[job.run.name] += 1
+                    _say_again(job.run, code, killed[job.run.name])
+                    waiting.insert(0, job.run)
+                    continue
                 if code:
                     failed.append((job.run.name, _reason(out / "runs" / job.run.name, code)))
                     continue
@@ -181,12 +188,23 @@ def _say(out: Path, run: Run, metric: str, done: int, total: int, left_s: float)
     print(f"[{done}/{total}] {run.name}: {metric} {value}, about {format_s(left_s)} left", file=sys.stderr, flush=True)
 
 
+def _say_again(run: Run, code: int, time: int) -> None:
+    print(
+        f"{run.name}: {_killed(code)}; it goes on from its last checkpoint ({time} of {RETRIES} times).",
+        file=sys.stderr,
+    )
+
+
+def _killed(code: int) -> str:
+    memory = " (the system does so when memory runs out)" if -code == signal.SIGKILL else ""
+    return f"killed by signal {-code}{memory}"
+
+
 def _reason(run: Path, code: int) -> str:
     log = run / "worker.log"
     text = log.read_text(encoding="utf-8", errors="replace").strip() if log.is_file() else ""
     if code == 2:
         return text.rpartition("lalm: ")[2] or "no reason given"
     if code < 0:
-        memory = " (the system does so when memory runs out)" if -code == signal.SIGKILL else ""
-        return f"killed by signal {-code}{memory}"
+        return _killed(code)
     return f"exit code {code}; its output is in {log} ({text.rpartition(chr(10))[2]})"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from lalm.config import TrainSection
@@ -100,7 +101,24 @@ def _computed_again(forward: Any) -> Any:
             )
         return checkpoint(forward, *args, use_reentrant=False, context_fn=both_times, **kwargs)
 
+    once_more.plain = forward  # type: ignore[attr-defined]
     return once_more
+
+
+@contextlib.contextmanager
+def largest_kept(module: Any) -> Iterator[bool]:
+    """In the block the largest of the layers that are computed again keeps what it needs; whether there are any."""
+    layers = [part for part in module.modules() if hasattr(part.forward, "plain")]
+    if not layers:
+        yield False
+        return
+    largest = max(layers, key=lambda layer: sum(weights.numel() for weights in layer.parameters()))
+    computed_again = largest.forward
+    largest.forward = computed_again.plain
+    try:
+        yield True
+    finally:
+        largest.forward = computed_again
 
 
 def _attention_kernels() -> list[Any]:

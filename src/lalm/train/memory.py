@@ -21,10 +21,12 @@ from lalm.contracts import Model
 from lalm.errors import ConfigError, UserError, many
 from lalm.records import Example
 from lalm.train.distributed import Alone
+from lalm.train.lean import largest_kept
 from lalm.train.order import Row
 
 MicroBatch = tuple[Row, ...]
 WORKING_SHARE = 0.1  # of what is kept for the way back: what the way back itself needs for a moment
+WORKING_SHARE_OF_A_LAYER = 0.6  # the same of a layer that was computed again
 _M_MMAP_THRESHOLD, _LARGE = -3, 2**18  # of glibc's malloc.h; bytes
 
 
@@ -86,10 +88,9 @@ def portions(
             "Leave it out, or lower train.per_device_train_batch_size."
         )
     give_back_what_is_freed()
-    longest = sorted(examples, key=model.num_tokens, reverse=True)[:2]
-    one = step_bytes(model, longest[:1], bf16)
-    more = step_bytes(model, longest, bf16) - one if len(longest) > 1 else one
-    fixed = model_bytes(model, trainable)
+    longest = longest_rows(model, examples)
+    one, more = rows_bytes(model, longest, bf16)
+    fixed = model_bytes(model, trainable) + getattr(model, "kept_bytes", lambda _: 0)(examples)
     room = cfg.max_memory_gb * 1e9 - fixed - one
     if room < 0:
         raise ConfigError(
@@ -100,6 +101,30 @@ def portions(
     fits = 1 + int(room // max(1, more))
     fits = min(team.gather(fits))
     return Portions(min(size, fits), team)
+
+
+def rows_bytes(model: Model, longest: Sequence[Example], bf16: bool) -> tuple[int, int]:
+    """Memory of a pass over the first of two rows, and what each further one adds."""
+    one = step_bytes(model, longest[:1], bf16)
+    return one, step_bytes(model, longest, bf16) - one if len(longest) > 1 else one
+
+
+def longest_rows(model: Model, examples: Sequence[Example]) -> list[Example]:
+    """The longest row, and the one that brings most beside it: of several instructions, the longest that has another one.
+
+    Rows of one instruction share its keys and values; in steps that mix tasks every row brings its own.
+    """
+    order = sorted(examples, key=lambda row: (model.num_tokens(row), len(row.instruction)), reverse=True)
+    longest: dict[str, Example] = {}
+    for row in order:
+        longest.setdefault(row.instruction, row)
+    if len(longest) == 1:
+        return order[:2]
+
+    def whole(row: Example) -> int:
+        return model.num_tokens(row) + len(model.tokenizer(row.instruction)["input_ids"])
+
+    return sorted(longest.values(), key=whole)[:-3:-1]
 
 
 def give_back_what_is_freed() -> None:
@@ -123,8 +148,17 @@ def model_bytes(model: Model, trainable: Sequence[str]) -> int:
 def step_bytes(model: Model, examples: Sequence[Example], bf16: bool) -> int:
     """Memory of a forward and backward pass over rows beyond the model: what is kept for the way back, and working space.
 
-    Kept is what autograd is handed to keep, each storage once and weights left out; nothing is computed backwards here.
+    Of layers that are computed again (`train.gradient_checkpointing`) one at a time keeps its own when it is its turn, and on
+    the way back through it needs more than half as much again: its gradients are then a large part of all that there is.
     """
+    kept = _kept_bytes(model, examples, bf16)
+    with largest_kept(model.module) as computed_again:
+        largest = _kept_bytes(model, examples, bf16) - kept if computed_again else 0
+    return int(kept * (1 + WORKING_SHARE) + largest * (1 + WORKING_SHARE_OF_A_LAYER))
+
+
+def _kept_bytes(model: Model, examples: Sequence[Example], bf16: bool) -> int:
+    """What autograd is handed to keep, each storage once and weights left out; nothing is computed backwards here."""
     weights = {one.untyped_storage().data_ptr() for one in model.module.parameters()}
     kept: dict[int, int] = {}
     held: list[Any] = []  # storages, so that none takes another's place
@@ -142,7 +176,7 @@ def step_bytes(model: Model, examples: Sequence[Example], bf16: bool) -> int:
     with noting, torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         model.loss(model.batch(examples))
     model.module.train(was_training)
-    return int(sum(kept.values()) * (1 + WORKING_SHARE))
+    return sum(kept.values())
 
 
 def used_rows(stages: Sequence[Any], pools: Mapping[str, Sequence[Example]]) -> list[Example]:
