@@ -43,7 +43,7 @@ def ours(given: list[Tensor], layout: Layout) -> Tensor:
     return attend(None, *given, None, SCALE, layout=layout)[0]
 
 
-@pytest.mark.parametrize("limit", [{}, {"PORTION": 300}, {"MAX_ROW": 0}])
+@pytest.mark.parametrize("limit", [{}, {"PORTION": {"cpu": 300}}, {"MAX_ROW": {"cpu": 0}}])
 @pytest.mark.parametrize("case", CASES)
 def test_output_and_gradients_are_those_of_torch(case, limit, monkeypatch):
     for name, value in limit.items():
@@ -60,8 +60,9 @@ def test_output_and_gradients_are_those_of_torch(case, limit, monkeypatch):
 
 
 def test_portions_hold_every_position_once(monkeypatch):
-    monkeypatch.setattr(_attention, "PORTION", 300)
-    portions = list(Layout(11, (3, 7, 1, 5, 7)).portions(2))
+    monkeypatch.setattr(_attention, "PORTION", {"cpu": 300})
+    layout = Layout(11, (3, 7, 1, 5, 7))
+    portions = [(places, real) for places, real, _ in layout.portions(2, torch.device("cpu"))]
     assert len(portions) > 1
     assert sorted(place for places, real in portions for place in places[real].tolist()) == list(range(23))
     assert max(places.numel() * 2 * (places.shape[1] + 11) for places, _ in portions) <= 300

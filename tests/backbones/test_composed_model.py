@@ -3,6 +3,7 @@ forward pass over whole padded rows: losses, gradients and generated answers."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,13 +21,15 @@ from transformers import (
 )
 
 from lalm import plugins
-from lalm.backbones import _attention, _stack
+from lalm.backbones import _answer_loss, _attention, _stack
 from lalm.backbones._composed_model import ComposedModel
+from lalm.backbones._composed_rows import by_beginning
 from lalm.backbones._encoder import AudioEncoder
 from lalm.backbones._tiny import byte_tokenizer, tiny_llm, tiny_whisper
 from lalm.connectors import mlp
 from lalm.data.cache import PreparedCache
 from lalm.records import Example
+from lalm.train import lean
 from lalm.tuners import full, lora
 
 IGNORED = -100
@@ -157,7 +160,7 @@ def test_losses_and_gradients_are_those_of_the_plain_forward_pass(tuning, exampl
 
 
 def test_rows_too_long_for_attention_in_portions_give_the_same(examples, monkeypatch):
-    monkeypatch.setattr(_attention, "MAX_ROW", 0)
+    monkeypatch.setattr(_attention, "MAX_ROW", {"cpu": 0})
     model = make()
     names = attach(model, "lora")
     expected = plain_nll(model, examples)
@@ -165,6 +168,73 @@ def test_rows_too_long_for_attention_in_portions_give_the_same(examples, monkeyp
     assert torch.allclose(nll.double(), expected, rtol=1e-5, atol=0)
     wanted, got = gradients(model, names, expected), gradients(model, names, nll)
     assert all(torch.allclose(got[name], wanted[name], rtol=1e-3, atol=1e-5) for name in names)
+
+
+@pytest.mark.parametrize("tuning", ["lora", "full"])
+def test_logits_in_chunks_give_the_same(tuning, examples, monkeypatch):
+    model = make()
+    names = attach(model, tuning)
+    expected = plain_nll(model, examples)
+    wanted = gradients(model, names, expected)
+    made = []
+    model.module.llm.get_output_embeddings().register_forward_hook(lambda _, __, logits: made.append(logits.numel()))
+    monkeypatch.setattr(_answer_loss, "AT_ONCE", 3 * len(model.tokenizer))
+    nll, _ = model.loss(model.batch(examples))
+    assert torch.allclose(nll.double(), expected, rtol=1e-5, atol=0)
+    got = gradients(model, names, nll)
+    assert all(torch.allclose(got[name], wanted[name], rtol=1e-3, atol=1e-5) for name in names)
+    assert max(made) <= 3 * len(model.tokenizer)
+    assert len(made) > 10
+
+
+def test_rows_of_two_tasks_share_the_beginning_of_their_own(examples, monkeypatch):
+    """Instructions that are longer than all else are computed once a task, and nothing else changes."""
+    told = ["Write down what is said. " * 8, "Say what is wanted, as JSON. " * 8]
+    rows = [replace(one, instruction=told[number % 3 % 2]) for number, one in enumerate(examples)]
+    model = make()
+    names = attach(model, "lora")
+    expected = plain_nll(model, rows)
+    positions = []
+    run = _stack.run_layers
+    monkeypatch.setattr(
+        _stack, "run_layers", lambda *given: positions.append((given[3].shape[1], int(given[5].sum()))) or run(*given)
+    )
+    nll, counts = model.loss(model.batch(rows))
+    assert torch.allclose(nll.double(), expected, rtol=1e-5, atol=0)
+    assert counts.tolist() == [len(one.answer) + 1 for one in rows], "in the order of the rows"
+    wanted, got = gradients(model, names, expected), gradients(model, names, nll)
+    assert all(torch.allclose(got[name], wanted[name], rtol=1e-3, atol=1e-5) for name in names)
+    assert len(positions) == 2
+    assert min(start for start, _ in positions) > 150, "the whole instruction"
+    whole = sum(len(row.before) for row in map(model.row, rows))
+    assert sum(start + rest for start, rest in positions) < sum(map(model.num_tokens, rows)) + whole / 2
+
+
+def test_few_rows_with_little_in_common_go_through_together(examples):
+    rows = [replace(one, instruction=f"{number} is another.") for number, one in enumerate(examples)]
+    model = make()
+    batch = model.batch(rows)
+    assert [places for places, _ in by_beginning(batch, model.module.num_vectors)] == [list(range(len(rows)))]
+
+
+def test_what_becomes_of_beginnings_is_said():
+    model = make("gemma")
+    assert "copied to each row (the family gemma is none of llama" in model.beginnings
+    lean.recompute(model)
+    assert model.beginnings.startswith("computed for each row (the family gemma")
+    assert make().beginnings == "computed once a step, and seen by all rows"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_trains_with_layers_computed_again(family, examples):
+    model = make(family)
+    names = attach(model, "lora, last layer")
+    wanted = gradients(model, names, plain_nll(model, examples))
+    lean.recompute(model)
+    model.module.train()
+    got = gradients(model, names, model.loss(model.batch(examples))[0])
+    assert all(torch.allclose(got[name], wanted[name], rtol=1e-3, atol=1e-5) for name in names)
+    assert len(model.generate(examples, 3)) == len(examples)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

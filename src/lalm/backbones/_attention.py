@@ -22,8 +22,12 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 NAME = "lalm_shared_prefix"  # as `_attn_implementation` of a language model
-PORTION = 2**20  # attention weights at once: 4 MB of them, which stay in a processor's cache (LOG.md)
-MAX_ROW = 2**22  # of a single row; long rows are left to torch's kernels, which pass over what comes later
+# attention weights at once, by kind of device: on a processor 4 MB of them, which stay in its cache (LOG.md); on others, which
+# want large pieces, 2 ** 26 (not measured)
+PORTION = {"cpu": 2**20}
+MAX_ROW = {"cpu": 2**22}  # of a single row; long rows are left to torch's kernels, which pass over what comes later
+ELSEWHERE = 2**26
+Portion = tuple[Tensor, Tensor, tuple[Tensor, Tensor | None]]
 
 
 class Layout:
@@ -35,14 +39,25 @@ class Layout:
     def __init__(self, beginning: int, lengths: Sequence[int], window: int | None = None) -> None:
         self.beginning, self.lengths = beginning, tuple(lengths)
         self.window = None if window is None or beginning + max(lengths) <= window else window
+        self._portions: dict[tuple[int, torch.device], list[Portion]] = {}
 
-    def portions(self, num_heads: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Places [b, L] in the rows' sequence, and which of them are real; rows of like length together."""
+    def portions(self, num_heads: int, device: torch.device) -> list[Portion]:
+        """Places [b, L] in the rows' sequence, which of them are real, and what is `hidden`; made once for all layers."""
+        key = (num_heads, device)
+        if key not in self._portions:
+            self._portions[key] = [
+                (places.to(device), real.to(device), _on(device, self.hidden(places.shape[1])))
+                for places, real in self._cut(num_heads, PORTION.get(device.type, ELSEWHERE))
+            ]
+        return self._portions[key]
+
+    def _cut(self, num_heads: int, portion: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Rows of like length together."""
         starts = torch.tensor([0, *self.lengths]).cumsum(0)
         order = sorted(range(len(self.lengths)), key=lambda row: -self.lengths[row])
         while order:
             longest = self.lengths[order[0]]
-            size = max(1, PORTION // (num_heads * longest * (longest + self.beginning)))
+            size = max(1, portion // (num_heads * longest * (longest + self.beginning)))
             chosen, order = order[:size], order[size:]
             lengths = torch.tensor([self.lengths[row] for row in chosen])[:, None]
             steps = torch.arange(longest)[None]
@@ -83,7 +98,7 @@ def _in_one_sequence(query: Tensor, key: Tensor, value: Tensor, scaling: float, 
     before, rows = zip(*(one.split([start, one.shape[2] - start], dim=2) for one in (query, key, value)), strict=True)
     found = [_by_kernel(before[0], before[1], before[2], scaling, Layout(0, [start], layout.window))] if start else []
     longest = max(layout.lengths)
-    if query.shape[1] * longest * (longest + start) <= MAX_ROW:
+    if query.shape[1] * longest * (longest + start) <= MAX_ROW.get(query.device.type, ELSEWHERE):
         found.append(_Rows.apply(*rows, *before[1:], scaling, layout))
     else:
         pieces = zip(*(one.split(layout.lengths, dim=2) for one in rows), strict=True)
@@ -152,9 +167,8 @@ class _Rows(torch.autograd.Function):
         groups, start = key.shape[1], layout.beginning
         queries, keys, values = (one[0].transpose(0, 1) for one in (query, key, value))
         found = torch.empty_like(queries, memory_format=torch.contiguous_format)
-        for places, real in layout.portions(query.shape[1]):
-            length, (places, real) = places.shape[1], (one.to(query.device) for one in (places, real))
-            hidden = _on(query.device, layout.hidden(length))
+        for places, real, hidden in layout.portions(query.shape[1], query.device):
+            length = places.shape[1]
             asked = _gathered(queries, places, groups).mul_(scaling)
             weights = _weights(asked, _gathered(keys, places, groups), before_key[0], hidden)
             seen = weights[..., start:] @ _gathered(values, places, groups)
@@ -177,11 +191,11 @@ class _Rows(torch.autograd.Function):
         to_before_key, to_before_value = torch.zeros_like(before_key), torch.zeros_like(before_value)
         # softmax's gradient needs, of each query, the sum of weights times their gradients: that of output times its own
         total = (grad * found).sum(dim=-1, keepdim=True, dtype=torch.float32)[0]
-        for places, real in layout.portions(query.shape[1]):
-            length, (places, real) = places.shape[1], (one.to(query.device) for one in (places, real))
+        for places, real, hidden in layout.portions(query.shape[1], query.device):
+            length = places.shape[1]
             own_key, own_value = (_gathered(one, places, groups) for one in (keys, values))
             asked = _gathered(queries, places, groups).mul_(ctx.scaling)
-            weights = _weights(asked, own_key, before_key[0], _on(query.device, layout.hidden(length)))
+            weights = _weights(asked, own_key, before_key[0], hidden)
             of_real = real[None, :, :, None, None]
             back, sums = (
                 (_gathered(one, places, groups).unflatten(2, (length, -1)) * of_real).flatten(2, 3)
@@ -216,7 +230,8 @@ def _after_prefix(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scali
     mask [B or 1, 1, L, S] (True = seen).
     """
     num_rows, num_heads, length, _ = query.shape
-    size = max(1, PORTION // (num_heads * length * (prefix[0].shape[2] + key.shape[2])))
+    portion = PORTION.get(query.device.type, ELSEWHERE)
+    size = max(1, portion // (num_heads * length * (prefix[0].shape[2] + key.shape[2])))
     parts = []
     for start in range(0, num_rows, size):
         rows = slice(start, start + size)

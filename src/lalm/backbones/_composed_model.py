@@ -136,7 +136,7 @@ class ComposedModel:
 
     def _check_vectors(self, row: Row) -> None:
         """Raises DataError for more vectors of recordings than `max_audio_vectors` allows."""
-        number = sum(map(self._num_vectors, row.recordings))
+        number = sum(map(self.module.num_vectors, row.recordings))
         if self._max_audio_vectors is not None and number > self._max_audio_vectors:
             raise DataError(too_many_vectors(len(row.recordings), number, self._max_audio_vectors))
 
@@ -157,11 +157,8 @@ class ComposedModel:
         in_language = getattr(self.module.connector, "in_language", None)
         return self.module.connector if in_language is None or language is None else in_language(language)
 
-    def _num_vectors(self, recording: Recording) -> int:
-        return sum(self.module.connector.num_vectors(chunk) for chunk in recording.chunks)
-
     def _length(self, row: Row) -> int:
-        pieces = [self._num_vectors(piece) if isinstance(piece, Recording) else len(piece) for piece in row.given]
+        pieces = [self.module.num_vectors(piece) if isinstance(piece, Recording) else len(piece) for piece in row.given]
         return sum(pieces) + len(row.after) + len(row.answer)
 
     def batch(self, examples: Sequence[Example]) -> Batch:
@@ -176,6 +173,11 @@ class ComposedModel:
     def num_tokens(self, example: Example) -> int:
         """Positions of a row after the shared prefix, for batching rows of like length."""
         return self._length(self.row(example))
+
+    @property
+    def beginnings(self) -> str:
+        """What becomes of the beginning that rows have in common, in words."""
+        return self.module.beginnings
 
     def kept_bytes(self, examples: Sequence[Example]) -> int:
         """What the states of rows above frozen layers will take in memory, where they are kept (`_stack.KeptStates`)."""

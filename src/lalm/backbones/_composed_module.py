@@ -5,8 +5,8 @@
 
 Shapes: B rows, P tokens of the prefix that all rows share, L positions of a row after it, D the model's width.
 
-The instruction stands before the input, so all rows of a batch begin alike: that prefix is computed once per step,
-gradients flow back to it from all of them (`_attention`; families that `_stack` does not know see copies of its keys and
+The instruction stands before the input, so all rows of a batch begin alike, or those of a task do where a step holds several:
+that prefix is computed once per step, gradients flow back to it from all of them (`_attention`; families that `_stack` does not know see copies of its keys and
 values). Logits are computed only where an answer token is predicted. Neither changes the result beyond rounding; both are tested against the plain way.
 """
 
@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from lalm.backbones import _language, _stack
+from lalm.backbones._answer_loss import answer_nll
 from lalm.backbones._chunks import chunks_of, hear
-from lalm.backbones._composed_rows import Batch, Recording, Row
+from lalm.backbones._composed_rows import Batch, Recording, Row, by_beginning
 from lalm.backbones._encoder import AudioEncoder
 from lalm.backbones._waveform_encoder import WaveformEncoder
 from lalm.models.key_values import with_cache
@@ -69,8 +70,29 @@ class ComposedModule(nn.Module):
 
     @property
     def shares_beginnings(self) -> bool:
-        """Whether what rows have in common at their beginning can be computed once."""
-        return _language.sees_everything(self.llm.config) or _stack.supports(self.llm)
+        """Whether what rows have in common at their beginning can be computed once.
+
+        In families that `_stack` does not know it is handed on in a cache, which layers that are computed again would write to
+        twice: there not, while gradients are taken.
+        """
+        if _stack.supports(self.llm):
+            return True
+        again = torch.is_grad_enabled() and any(hasattr(part.forward, "plain") for part in self.llm.modules())
+        return _language.sees_everything(self.llm.config) and not again
+
+    @property
+    def beginnings(self) -> str:
+        """What becomes of the beginning that rows have in common, in words."""
+        why = _stack.why_not(self.llm)
+        if why is None:
+            return "computed once a step, and seen by all rows"
+        if self.shares_beginnings:
+            return f"computed once a step, its keys and values copied to each row ({why})"
+        return f"computed for each row ({why})"
+
+    def num_vectors(self, recording: Recording) -> int:
+        """Positions of the language model that a recording takes."""
+        return sum(self.connector.num_vectors(chunk) for chunk in recording.chunks)
 
     def embed(self, rows: Sequence[Row], with_answers: bool) -> tuple[Tensor, Tensor, Tensor]:
         """Embeddings [B, L, D], mask [B, L] (True = real) and labels [B, L] (IGNORE but on answers), padded right."""
@@ -155,6 +177,18 @@ class ComposedModule(nn.Module):
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Summed negative log-likelihood of each row's answer [B] and its number of answer tokens [B]."""
         frozen = self.num_fixed_layers()
+        groups = [(list(range(len(batch.rows))), batch)]
+        if (
+            self.shares_beginnings and not frozen
+        ):  # what is kept of a row is that after a beginning; it stays the same one
+            groups = by_beginning(batch, self.num_vectors)
+        found = [self._loss(own, frozen) for _, own in groups]
+        order = torch.tensor([row for rows, _ in groups for row in rows], device=self.device).argsort()
+        nll, tokens = (torch.cat(each)[order] for each in zip(*found, strict=True))
+        return nll, tokens
+
+    def _loss(self, batch: Batch, frozen: int) -> tuple[Tensor, Tensor]:
+        """As `forward`, of rows that go through the layers together; `frozen` of these cannot change."""
         if frozen:
             states, labels = self._above_fixed_layers(batch, frozen)
         else:
@@ -167,8 +201,8 @@ class ComposedModule(nn.Module):
                 states = self.hidden(embeddings, mask, cache, len(batch.prefix))
         targets = labels[:, 1:]
         chosen = targets != IGNORE
-        logits = self.logits(states[:, :-1][chosen])
-        token_nll = nn.functional.cross_entropy(logits.float(), targets[chosen], reduction="none")
+        vocabulary = self.llm.get_input_embeddings().weight.shape[0]
+        token_nll = answer_nll(self.logits, states[:, :-1][chosen], targets[chosen], vocabulary)
         row_of_token = chosen.nonzero()[:, 0]
         nll = torch.zeros(len(batch.rows), device=token_nll.device).index_add(0, row_of_token, token_nll)
         return nll, chosen.sum(dim=1)

@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from lalm.backbones._answer_loss import answer_nll
 from lalm.backbones._family import SAMPLE_RATE_HZ, Family
 from lalm.backbones._frames import alter
 from lalm.backbones._grammar import Guide
@@ -201,19 +202,31 @@ class NativeModel:
         """Where the weights are."""
         return next(self.module.parameters()).device
 
+    @property
+    def beginnings(self) -> str:
+        """What becomes of the beginning that rows have in common, in words."""
+        return "computed for each row (a backbone of one class, where the recording stands first)"
+
     def loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Summed negative log-likelihood of each row's answer [rows] and its number of answer tokens [rows]."""
         self._keep_frozen_parts_still()
         targets = batch.labels[:, 1:].to(self.device)
         chosen = targets != IGNORE
-        with self._head_sees(lambda states: states[:, :-1][chosen]):
-            logits = self.module(
+        found: list[Tensor] = []
+
+        def none(states: Tensor) -> Tensor:
+            found.append(states[:, :-1][chosen])
+            return found[0][:0]
+
+        with self._head_sees(none):
+            self.module(
                 attention_mask=batch.attention_mask.to(self.device),
                 position_ids=batch.position_ids.to(self.device),
                 use_cache=False,
                 **self._given(batch),
-            ).logits
-        token_nll = nn.functional.cross_entropy(logits.float(), targets[chosen], reduction="none")
+            )
+        vocabulary = self.module.get_input_embeddings().weight.shape[0]
+        token_nll = answer_nll(self.module.get_output_embeddings(), found[0], targets[chosen], vocabulary)
         nll = torch.zeros(len(targets), device=token_nll.device).index_add(0, chosen.nonzero()[:, 0], token_nll)
         return nll, chosen.sum(dim=1)
 

@@ -38,14 +38,23 @@ def prepare(llm: Any) -> None:
 
 def supports(llm: Any) -> bool:
     """Whether layers of this model can be run one by one here."""
+    return why_not(llm) is None
+
+
+def why_not(llm: Any) -> str | None:
+    """Why layers of this model are not run one by one; None if they are."""
     config = llm.config
-    return (
-        config.model_type in FAMILIES
-        and config._attn_implementation == _attention.NAME  # others know no prefix
-        and not getattr(config, "attention_dropout", 0.0)
-        and not getattr(config, "use_sliding_window", False)
-        and not getattr(config, "use_bidirectional_attention", False)
-    )
+    if config.model_type not in FAMILIES:
+        return f"the family {config.model_type} is none of {', '.join(FAMILIES)}"
+    if config._attn_implementation != _attention.NAME:
+        return f"its attention is {config._attn_implementation}, not sdpa"
+    if getattr(config, "attention_dropout", 0.0):
+        return "it has attention dropout"
+    if getattr(config, "use_sliding_window", False):
+        return "its attention has a window"
+    if getattr(config, "use_bidirectional_attention", False):
+        return "its attention looks ahead"
+    return None
 
 
 def types(llm: Any) -> list[str]:

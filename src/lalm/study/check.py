@@ -49,6 +49,7 @@ def check_recipe(recipe: Recipe, hear: bool = False) -> str:
             *tasks_in_words(examples, stages),
             _stages(recipe, stages, steps, examples),
             _weights(model, groups, set(trainable)),
+            *([f"Beginnings of rows: {model.beginnings}"] if hasattr(model, "beginnings") else []),
             *_in_words(model, examples),
             *([f"Answers obey a grammar; the longest takes {grammar.max_bytes} bytes."] if grammar is not None else []),
             _longest(model, pools, examples),

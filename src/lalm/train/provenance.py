@@ -47,6 +47,7 @@ def provenance(recipe: Recipe, model: Model, pools: LoadedPools, stages: Sequenc
         "config_hash": config_hash(values),
         "data_hash": data_hash(pools),
         "model": {key: value for key, value in model.identity.items() if key != "licences"},
+        **({"beginnings": model.beginnings} if hasattr(model, "beginnings") else {}),
         "num_text": len(pools.text),
         "num_speech": len(pools.speech),
         "num_synthetic": len(pools.synthetic),
