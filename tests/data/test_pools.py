@@ -116,6 +116,24 @@ def test_a_budget_of_text_holds_for_what_speaks_it_and_tested_sentences_are_refu
         load_pools(data(root, synthetic=leaking))
 
 
+def test_no_recording_is_on_two_sides(tmp_path):
+    rows = [text("a"), spoken("r"), spoken("d", split="dev", audio="x.wav"), spoken("t", split="test", audio="y.wav")]
+    root = project(tmp_path, rows)
+    load_pools(data(root))
+    for twin, where in (("dev", "the development set"), ("test", "test")):
+        other = {"dev": "x.wav", "test": "y.wav"}[twin]
+        both = project(tmp_path, [*rows, spoken("s", audio=f"../{tmp_path.name}/{other}")][:])
+        with pytest.raises(DataError, match=rf"1 recording in training and in {where}"):
+            load_pools(data(both, allow_outside_paths=True))
+        project(tmp_path, rows)
+        speech = project(tmp_path / "synthetic", [spoken("v", source="synthetic", audio=f"../{other}")])
+        with pytest.raises(DataError, match=rf"1 recording in data\.synthetic and in {where}"):
+            load_pools(data(root, synthetic=speech, allow_outside_paths=True))
+    shared = project(tmp_path, [*rows, spoken("u", split="test", audio="x.wav")])
+    with pytest.raises(DataError, match="1 recording in the development set and in test"):
+        load_pools(data(shared))
+
+
 def test_paths_outside_are_allowed_by_one_key_for_the_corpus_and_for_synthetic_speech(tmp_path):
     soundfile.write(tmp_path / "out.wav", np.zeros(800) + 0.1, 16_000)
     inner = project(tmp_path / "in", [text("a"), {"id": "s", "audio": "../out.wav", "intent": "say"}])

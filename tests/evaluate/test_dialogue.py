@@ -279,6 +279,8 @@ def test_mistakes_are_said_before_the_model_is_loaded(talker: Path, tmp_path: Pa
     assert "--snr belongs to --noise" in capsys.readouterr().err
     assert main(["converse", str(talker), "--max-turns", "0"]) == 2
     assert "a number from 1 is needed" in capsys.readouterr().err
+    assert main(["converse", str(talker), "--noise", str(tmp_path), "--snr", "6", "--seed", "-1"]) == 2
+    assert "--seed -1" in capsys.readouterr().err
     (talker / "adapter").rename(tmp_path / "away")  # a model that were loaded would be missed
     write_manifest(tmp_path / "plain.jsonl", [Utterance("a", "hello")])
     with pytest.raises(UserError, match="'plain' holds no rows with 'turns'"):

@@ -19,7 +19,7 @@ from lalm.data.manifest import write_manifest
 from lalm.errors import UserError
 from lalm.evaluate import gap
 from lalm.evaluate.predict import load_run, predict_rows
-from lalm.records import Frame, Utterance
+from lalm.records import Example, Frame, Utterance
 from lalm.rundir import RunDir, read_json
 from lalm.train.setup import task_examples
 
@@ -124,7 +124,13 @@ def test_a_run_answers_in_every_modality(run: Path, tmp_path: Path, capsys: pyte
     assert {one["n"] for one in exact.values()} == {4}
     pairs = {(one["a"], one["b"]): one["metrics"]["exact_match"] for one in summary["differences"]}
     assert list(pairs) == [("text", "synthetic"), ("text", "recording"), ("synthetic", "recording")]
-    assert pairs["synthetic", "recording"] == {"difference": -1.0, "low": -1.0, "high": -1.0, "verdict": "worse"}
+    assert pairs["synthetic", "recording"] == {
+        "difference": -1.0,
+        "low": -1.0,
+        "high": -1.0,
+        "differing": 4,
+        "verdict": "undecided",
+    }, "four items, and four decide nothing"
     heard = [row["audio"] for row in rows_of(own / "predictions" / "test-as-synthetic.jsonl")]
     assert [Path(name).stem for name in heard] == ["high", "low", "high", "low"]
     written = rows_of(own / "predictions" / "test-as-text.jsonl")
@@ -184,3 +190,9 @@ def test_mistakes_are_said(run: Path, capsys: pytest.CaptureFixture[str], argume
 def test_a_run_that_is_not_finished_is_said(tmp_path: Path):
     with pytest.raises(UserError, match="not a finished run folder"):
         gap.measure_gap(tmp_path)
+
+
+def test_a_task_that_asks_otherwise_of_text_is_refused_before_the_model_is_loaded():
+    asked = {"text": [], "recording": [Example("a", "", "", audio=Path("a.wav"))]}
+    with pytest.raises(UserError, match=r"The task transcribe of this run asks 0 times about .* and 1 times about"):
+        gap._check_alike("transcribe", asked)

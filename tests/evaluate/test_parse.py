@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import time
+from random import Random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lalm import plugins
 from lalm.data.labels import answer_text
 from lalm.evaluate.parse import parse_answer
-from lalm.records import Frame, Slot
+from lalm.evaluate.predict import prediction_row
+from lalm.records import Frame, Slot, Utterance
 
 ORDER = Frame("orderDrink", (Slot("size", "large"), Slot("drink", "flat white")))
 WRITTEN = answer_text(ORDER)
@@ -118,3 +121,27 @@ def test_repairs(raw: str, frame: Frame):
 )
 def test_what_holds_no_frame_fails(raw: str):
     assert parse_answer(raw) == (None, "failed")
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        '{"intent": "a", "slots": [{"size": ["large"]}]}',
+        '{"intent": "a", "slots": [["size", "large"]]}',
+        '{"intent": "a", "slots": "size large"}',
+        '{"intent": "a", "slots": [{"size": "large"}}, {"x": "y"}]}',
+    ],
+    ids=["a list as value", "a list as slot", "words", "brackets that do not match"],
+)
+def test_slots_that_cannot_be_read_are_not_taken_for_none(raw: str):
+    """To name nothing may be right, so what was named and cannot be read must not become that."""
+    assert parse_answer(raw) == (None, "failed")
+
+
+@pytest.mark.parametrize("task", ["slu", "slots_only", "intent_only", "xs_cot"])
+def test_what_a_task_teaches_is_read_as_it_stands(task: str):
+    module = plugins.load("tasks", task)
+    for frame in (ORDER, Frame("stop")):
+        (taught,) = module.examples(Utterance("1", "a flat white", frame=frame), module.Config(), Random(0))
+        row = prediction_row(taught, taught.answer, 0.1)
+        assert (row["status"], row["prediction"]) == ("ok", row["gold"])

@@ -14,10 +14,11 @@ from tones import HIGH, LOW, RATE_HZ
 
 import lalm
 from lalm.cli import main
+from lalm.config import load_recipe
 from lalm.data.manifest import write_manifest
 from lalm.errors import DataError, UserError
-from lalm.evaluate.predict import Understander, predict_run
-from lalm.records import Frame, Utterance
+from lalm.evaluate.predict import Understander, predict_run, rows_to_answer
+from lalm.records import Frame, Turn, Utterance
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +121,36 @@ def test_a_manifest_is_answered_whole_or_by_split(run: Path, tmp_path: Path):
     arguments = ["predict", str(run), str(tmp_path / "kitchen.jsonl"), "--split", "dev", "--out", str(out)]
     assert main(arguments) == 0
     assert [row["id"] for row in predictions(out)] == ["held"]
+
+
+def test_another_set_is_never_called_as_the_run_s_own(run: Path, tmp_path: Path):
+    before = (run / "predictions" / "test.jsonl").read_bytes()
+    (tmp_path / "other").mkdir()
+    write_manifest(tmp_path / "other" / "test.jsonl", [Utterance("new", "turn it on")])
+    assert predict_run(run, tmp_path / "other" / "test.jsonl").name == "other-test.jsonl"
+    assert (run / "predictions" / "test.jsonl").read_bytes() == before
+
+
+def test_a_folder_alone_means_its_test_set(run: Path, tmp_path: Path):
+    recipe = load_recipe(run / "recipe.yaml")
+    splits = [Utterance(split, "turn it on", split=split) for split in ("train", "dev", "test")]
+    write_manifest(tmp_path / "manifest.jsonl", splits)
+    for given, ids in (
+        ((None, None, tmp_path), ["test"]),
+        ((tmp_path / "manifest.jsonl", None, None), ["train", "dev", "test"]),
+    ):
+        rows, _ = rows_to_answer(recipe, *given, None)
+        assert [row.id for row in rows] == ids
+
+
+def test_rows_that_the_task_asks_nothing_about_are_counted(run: Path, tmp_path: Path, capsys):
+    asked, talk = Utterance("new", "turn it on"), Utterance("talk", turns=(Turn("user", "hello"),), question="who?")
+    write_manifest(tmp_path / "mixed.jsonl", [asked, talk])
+    assert len(predictions(predict_run(run, tmp_path / "mixed.jsonl"))) == 1
+    assert "1 of 2 rows hold nothing that the task slu asks about" in capsys.readouterr().err
+    write_manifest(tmp_path / "talk.jsonl", [talk])
+    with pytest.raises(UserError, match=r"None of the 1 row holds what the task slu asks about"):
+        predict_run(run, tmp_path / "talk.jsonl")
 
 
 def test_a_corpus_is_answered_from_its_folder(run: Path, tmp_path: Path):

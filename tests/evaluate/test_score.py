@@ -144,11 +144,19 @@ def test_runs_are_compared_item_by_item(tmp_path: Path):
         "difference": 0.0,
         "low": 0.0,
         "high": 0.0,
+        "differing": 0,
         "verdict": "undecided",
     }
     # fewer extra slots are better
     chatty = write(tmp_path / "c.jsonl", [row(str(i), "on", "on a=b") for i in range(40)])
     assert compare_runs([a], [chatty], "extra_slots")["verdict"] == "better"
+    corrected = write(tmp_path / "d.jsonl", [row(str(i), "off" if i == 7 else "on", "on") for i in range(40)])
+    with pytest.raises(
+        DataError, match=r"d\.jsonl: holds other items than the other runs \('7' has another right answer\)"
+    ):
+        compare_runs([a], [corrected], "intent_accuracy")
+    with pytest.raises(DataError, match=r"'0' is not in both"):
+        compare_runs([a], [write(tmp_path / "e.jsonl", right[1:])], "intent_accuracy")
     nothing = compare_runs([a], [b], "wer")
     assert nothing == {"difference": None, "low": None, "high": None, "verdict": "undecided"}
     with pytest.raises(DataError, match="other items"):

@@ -7,6 +7,7 @@ import tracemalloc
 import numpy as np
 import pytest
 import scipy.stats
+from scipy.stats import binomtest
 
 from lalm import plugins
 from lalm.evaluate import stats
@@ -66,7 +67,7 @@ def test_paired_interval_covers_the_truth_as_often_as_it_says():
         a, b = _two_systems(rng, 150)
         found = stats.paired_difference([a], [b], ACCURACY, num_resamples=400, seed=trial)
         covered += found["low"] <= truth <= found["high"]
-        decided += stats.verdict(found["low"], found["high"], True) == "better"
+        decided += stats.verdict(found, True) == "better"
     # 0.95 within four standard errors (0.0126) of 300 trials, and a little of the percentile method's own shortfall
     assert 0.89 < covered / num_trials <= 0.995
     assert decided / num_trials > 0.5, "a difference of 0.1 is seen most of the time"
@@ -79,7 +80,7 @@ def test_a_false_alarm_is_rare():
         both = (rng.random((2, 120)) < 0.6).astype(float)
         a, b = (np.stack([right, np.ones(120)], axis=1) for right in both)
         found = stats.paired_difference([a], [b], ACCURACY, num_resamples=400, seed=trial)
-        alarms += stats.verdict(found["low"], found["high"], True) != "undecided"
+        alarms += stats.verdict(found, True) != "undecided"
     assert alarms / 200 < 0.11
 
 
@@ -91,7 +92,7 @@ def test_pairing_is_worth_something_and_runs_are_averaged():
     assert paired["difference"] == pytest.approx(shuffled["difference"])
     assert paired["high"] - paired["low"] < 0.8 * (shuffled["high"] - shuffled["low"])
     same = stats.paired_difference([a, b], [b, a], ACCURACY)
-    assert same == {"difference": 0.0, "low": 0.0, "high": 0.0}
+    assert same == {"difference": 0.0, "low": 0.0, "high": 0.0, "differing": 0}
     averaged = stats.paired_difference([a, b], [b, b], ACCURACY)
     assert averaged["difference"] == pytest.approx(paired["difference"] / 2)
 
@@ -110,7 +111,33 @@ def test_pairing_is_worth_something_and_runs_are_averaged():
     ],
 )
 def test_verdict_words(low: float | None, high: float | None, higher_is_better: bool, word: str):
-    assert stats.verdict(low, high, higher_is_better) == word
+    assert stats.verdict({"low": low, "high": high, "differing": 6}, higher_is_better) == word
+
+
+@pytest.mark.parametrize(("num", "word"), [(5, "undecided"), (6, "better")])
+def test_a_handful_of_utterances_decides_nothing(num: int, word: str):
+    """All differ to one side; scipy's exact sign test has p above 0.05 for five of them, and below for six."""
+    a = np.stack([np.ones(200), np.ones(200)], axis=1)
+    b = a.copy()
+    b[:num, 0] = 0
+    found = stats.paired_difference([a], [b], ACCURACY)
+    assert found["low"] > 0
+    assert found["differing"] == num
+    assert stats.verdict(found, True) == word
+    assert (binomtest(0, num).pvalue < 0.05) == (word == "better")
+
+
+def test_a_single_item_has_no_interval():
+    one = np.array([[3.0, 8.0]])
+    assert stats.interval(one, ACCURACY, 100, seed=0)[0] == 3 / 8
+    assert np.isnan(stats.interval(one, ACCURACY, 100, seed=0)[1:]).all()
+    assert stats.paired_difference([one], [one], ACCURACY) == {
+        "difference": 0.0,
+        "low": None,
+        "high": None,
+        "differing": 0,
+    }
+    assert stats.in_words({"value": 3 / 8, "low": None, "high": None}, 3) == "0.375  (no interval)"
 
 
 def test_the_same_seed_gives_the_same_interval_and_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch):
@@ -134,7 +161,12 @@ def test_what_is_not_defined_is_none():
     nothing = np.zeros((10, 3))
     value, low, high = stats.interval(nothing, F1, 100, seed=0)
     assert [stats.known(x) for x in (value, low, high)] == [None, None, None]
-    assert stats.paired_difference([nothing], [nothing], F1) == {"difference": None, "low": None, "high": None}
+    assert stats.paired_difference([nothing], [nothing], F1) == {
+        "difference": None,
+        "low": None,
+        "high": None,
+        "differing": 0,
+    }
     # one slot among many utterances: draws without it are left out
     rare = nothing.copy()
     rare[0] = (1, 0, 0)

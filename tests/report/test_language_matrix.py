@@ -25,6 +25,8 @@ from lalm.report import heat_map
 from lalm.report.build import build_report
 from lalm.report.folder import load_study as load_folder
 from lalm.report.languages import language_table, worth, worth_words
+from lalm.report.standings import Standings
+from lalm.report.tables import score_table
 from lalm.report.words import metric
 from lalm.rundir import RunDir, read_json, write_json, write_jsonl, write_text
 from lalm.sections import PluginChoice
@@ -193,6 +195,21 @@ def test_the_page_draws_the_matrix_and_says_what_recordings_are_worth(study):
     ]
     assert "curriculum (T+S)" in [row[0].text for row in table.groups[0].rows]
     assert "French" in build_report([study], fmt="markdown").read_text(encoding="utf-8")
+
+
+def test_recordings_are_not_credited_with_other_text(study):
+    """The best way has French text that the text-only runs of other variants have not: nothing is said of text alone."""
+    standings = Standings(load_folder(study))
+    by_variant = {curve.trait("variant"): curve for curve in standings.study.cells if curve.scheme == "curriculum"}
+    assert standings.text_only(by_variant["T+S"]) is None
+    assert standings.text_only(by_variant["T"]).curve.trait("variant") == "T"
+
+    assert [entry.text for entry in score_table(standings.study, [standings.metric], "x").header] == [
+        "recordings", "0 to 10", "20", "40"
+    ], "at share 0 a variant has ten recordings"  # fmt: skip
+    page = build_report([study]).read_text(encoding="utf-8")
+    assert "(T+S)" in page
+    assert "(t+s)" not in page
 
 
 def test_what_was_not_heard_was_not_trained_on(study, tmp_path):

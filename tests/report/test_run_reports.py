@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import xml.etree.ElementTree as ET
@@ -13,8 +14,10 @@ from test_page import tables, text_of
 from lalm.cli import main
 from lalm.errors import UserError
 from lalm.evaluate.score import compare_runs
+from lalm.records import Frame
+from lalm.report import listen
 from lalm.report.build import build_report
-from lalm.rundir import read_json
+from lalm.rundir import read_json, write_json
 
 
 def runs_of(study):
@@ -114,3 +117,50 @@ def test_latex_is_plain_and_balanced(study, tmp_path):
         if not line.startswith("% "):
             assert "%" not in body
     assert text.isascii()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"seconds": None, "num_speech": "many", "peak_memory_mb": "big"},
+        {"licences": ["MIT"], "hardware": "x", "versions": 3, "model": None},
+    ],
+    ids=["numbers", "mappings"],
+)
+def test_a_run_that_says_odd_things_of_itself_is_reported(changes, copied, tmp_path):
+    run = runs_of(copied)[0]
+    write_json(run / "run.json", {**read_json(run / "run.json"), **changes})
+    log = (run / "log.jsonl").read_text(encoding="utf-8")
+    (run / "log.jsonl").write_text(log + '\n{"step": 60, "stage": "text", "dev/exact_match": null}\n', encoding="utf-8")
+    assert "command acceptance" in build_report([run], tmp_path / "run.html").read_text(encoding="utf-8")
+    assert "command acceptance" in build_report([copied], tmp_path / "study.html").read_text(encoding="utf-8")
+
+
+def test_utterances_with_other_labels_are_not_compared(copied, tmp_path):
+    a, b = runs_of(copied)
+    path = b / "predictions" / "test.jsonl"
+    first, *rest = path.read_text(encoding="utf-8").splitlines()
+    changed = json.dumps({**json.loads(first), "gold": {"intent": "another", "slots": []}})
+    path.write_text("\n".join([changed, *rest]), encoding="utf-8")
+    page = build_report([a, b], tmp_path / "runs.html").read_text(encoding="utf-8")
+    assert f"they answered different utterances ({len(rest)} are in both)" in page
+
+
+def test_an_answer_in_words_is_marked_by_the_right_ones():
+    row = {
+        "id": "q",
+        "gold": {"intent": None, "slots": []},
+        "prediction": {"intent": None, "slots": []},
+        "status": "ok",
+    }
+    turns = [
+        {"role": "narrator", "text": "It is in London.", "audio": "a.wav"},
+        {"role": "user", "text": "Where is it?"},
+    ]
+    question = {**row, "answers": ["in London"], "turns": turns}
+    wrong, right = (listen._reply("run", {**question, "raw": raw}, Frame(None)) for raw in ("in Paris", "In London."))
+    assert (wrong.intent.text, wrong.intent.state, right.intent.state) == ("in Paris", "wrong", "right")
+    assert listen._request(question) == "Where is it?"
+    due = {**question, "answers": [], "ambiguous": True}
+    asked, told = (listen._reply("run", {**due, "raw": raw}, Frame(None)) for raw in ("Which one?", "in Paris"))
+    assert (asked.intent.state, told.intent.state) == ("right", "wrong")

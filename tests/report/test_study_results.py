@@ -98,7 +98,7 @@ def test_runs_over_other_utterances_are_refused(study, tmp_path):
     path.write_text("\n".join(path.read_text(encoding="utf-8").splitlines()[1:]), encoding="utf-8")
     answers = Answers(copy)
     answers.rows("runs/curriculum-100-s0")
-    with pytest.raises(DataError, match="other utterances"):
+    with pytest.raises(DataError, match="holds other items than the other runs"):
         answers.rows("runs/curriculum-100-s1")
 
 
@@ -187,5 +187,5 @@ def test_a_study_without_transcripts_says_why_there_is_no_oracle(tmp_path):
         cascade=None,
     )
     assert results_of(out)["references"] == [
-        {"name": "oracle_text", "metrics": None, "reason": "the test recordings have no transcripts"}
+        {"name": "oracle_text", "metrics": None, "reason": "not all test recordings have a transcript"}
     ]

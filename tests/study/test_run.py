@@ -14,11 +14,12 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from killer import Killer
 from safetensors.torch import load_file
 
 from lalm.config import load_recipe
-from lalm.errors import DataError, UserError
+from lalm.errors import ConfigError, DataError, UserError
 from lalm.rundir import RunDir, read_json, write_json
 from lalm.study.executors import RETRIES
 from lalm.study.plan import load_study, runs
@@ -62,7 +63,7 @@ def test_every_run_is_in_the_results(finished, study_file):
         assert len(rows) == results["test"]["num"] == 2
         assert all(Path(json.loads(row)["audio"]).is_file() for row in rows)
     assert results["references"] == [
-        {"name": "oracle_text", "metrics": None, "reason": "the test recordings have no transcripts"}
+        {"name": "oracle_text", "metrics": None, "reason": "not all test recordings have a transcript"}
     ]
 
 
@@ -188,6 +189,15 @@ def test_a_run_that_is_killed_again_and_again_is_given_up(study_file, tmp_path):
     (failed,) = _run_all(tmp_path, todo, study, where)
     assert failed == (todo[0].name, "killed by signal 9 (the system does so when memory runs out)")
     assert where.started == [todo[0].name] * (1 + RETRIES)
+
+
+def test_runs_with_different_test_sets_are_refused_before_any_training(study_file, tmp_path):
+    file = study_file.parent / "variants.yaml"
+    values = yaml.safe_load(study_file.read_text())
+    file.write_text(yaml.safe_dump({**values, "variants": {"a": {"data": {}}, "b": {"data": {"num_test": 1}}}}))
+    with pytest.raises(ConfigError, match=r"have different test sets \(2 and 1 rows, 1 of them the same\)"):
+        run_study(file, tmp_path / "study")
+    assert not (tmp_path / "study").exists()
 
 
 def copy_of(finished: Path, out: Path) -> Path:

@@ -50,7 +50,9 @@ def load_pools(data: DataSection) -> LoadedPools:
     if not text and not recorded:
         raise DataError(f"The corpus '{data.corpus.name}' in {data.root} has no training rows at all.")
     _check_labelled(train, data)
-    _check_files_apart(train, test)
+    _check_files_apart(train, test, "in training and in test")
+    _check_files_apart(train, dev, "in training and in the development set")
+    _check_files_apart(dev, test, "in the development set and in test")
     budget.check_speakers_apart(recorded, test)
     text, speech = (_draw if data.languages is None else by_language.draw)(text, recorded, data)
     if data.join_text is not None:
@@ -62,6 +64,9 @@ def load_pools(data: DataSection) -> LoadedPools:
         synthetic = [row for row in rows if row.recordings and row.split in (None, "train")]
         synthetic = [row for row in synthetic if data.languages is None or row.language in data.languages]
         _check_sentences_apart(synthetic, test)
+        _check_files_apart(synthetic, test, "in data.synthetic and in test")
+        _check_files_apart(synthetic, dev, "in data.synthetic and in the development set")
+        budget.check_speakers_apart(synthetic, test)
     synthetic += [row for row in train if row.recordings and row.source not in ("recorded", *data.budget_sources)]
     if _states_text(data):
         synthetic = _of_text(synthetic, text)
@@ -101,12 +106,12 @@ def corpus_options(data: DataSection) -> dict[str, Any]:
     return options
 
 
-def _check_files_apart(train: Sequence[Utterance], test: Sequence[Utterance]) -> None:
-    """Raises DataError if a recording is trained on and tested."""
-    heard_in_training = {path for row in train for path in all_recordings(row)}
-    both = heard_in_training & {path for row in test for path in all_recordings(row)}
+def _check_files_apart(first: Sequence[Utterance], second: Sequence[Utterance], where: str) -> None:
+    """Raises DataError if a recording is in both, under whatever name."""
+    heard = {path.resolve() for row in first for path in all_recordings(row)}
+    both = heard & {path.resolve() for row in second for path in all_recordings(row)}
     if both:
-        raise DataError(f"{many(len(both), 'recording')} in training and in test.", sorted(str(path) for path in both))
+        raise DataError(f"{many(len(both), 'recording')} {where}.", sorted(str(path) for path in both))
 
 
 def _check_sentences_apart(synthetic: Sequence[Utterance], test: Sequence[Utterance]) -> None:

@@ -23,7 +23,7 @@ from lalm.contracts import Model
 from lalm.data import audio, noise
 from lalm.data.dialogue import all_recordings
 from lalm.errors import DataError, UserError, many
-from lalm.evaluate import trajectories
+from lalm.evaluate import stats, trajectories
 from lalm.evaluate.parse import asks_back
 from lalm.evaluate.predict import load_run, predict_rows, rows_to_answer
 from lalm.evaluate.robustness import about, parse_snr, part, with_sound, write_noisy
@@ -67,6 +67,8 @@ def converse_run(
     """
     if max_turns < 1:
         raise UserError(f"--max-turns {max_turns}: the model says something at least once; a number from 1 is needed.")
+    if seed < 0:
+        raise UserError(f"--seed {seed}: a whole number from 0 is needed.")
     folder = RunDir(run).require()
     recipe = load_recipe(folder.recipe)
     levels = parse_snr(snr_db) if noise_folder is not None and snr_db is not None else ()
@@ -280,6 +282,4 @@ def as_text(summary: dict[str, Any]) -> str:
 
 
 def _shown(score: dict[str, Any]) -> str:
-    if score["value"] is None or score["low"] is None:
-        return "none"
-    return f"{score['value']:.4f}  ({score['low']:.4f} to {score['high']:.4f})  n = {score['n']}"
+    return "none" if score["value"] is None else f"{stats.in_words(score, 4)}  n = {score['n']}"

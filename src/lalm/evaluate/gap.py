@@ -21,9 +21,10 @@ from lalm.data import audio
 from lalm.data.dialogue import in_writing
 from lalm.data.manifest import read_manifest
 from lalm.errors import UserError, many
+from lalm.evaluate import stats
 from lalm.evaluate.predict import answered, load_run, rows_to_answer, run_grammar, scores_of
 from lalm.evaluate.score import compare_rows
-from lalm.records import Utterance
+from lalm.records import Example, Utterance
 from lalm.rundir import RunDir, write_json, write_jsonl
 
 MODALITIES = ("text", "synthetic", "recording")
@@ -61,11 +62,13 @@ def measure_gap(
     found = modalities(rows, spoken, synthetic)
     audio.check(path for members in found.rows.values() for row in members for path in row.recordings)
     grammar = run_grammar(folder, recipe.evaluate)
+    asked = {modality: task_examples(recipe, members) for modality, members in found.rows.items()}
+    _check_alike(recipe.task.name, asked)
     _, model = load_run(run)
     answers = {}
-    for number, (modality, members) in enumerate(found.rows.items(), 1):
+    for number, (modality, examples) in enumerate(asked.items(), 1):
         print(f"[gap] {_WORDS[modality]} ({number} of {len(found.rows)})", file=sys.stderr, flush=True)
-        answers[modality] = answered(model, task_examples(recipe, members), recipe.evaluate, grammar)
+        answers[modality] = answered(model, examples, recipe.evaluate, grammar)
         write_jsonl(folder.predictions(part(name, modality)), answers[modality])
     voices = [row.meta for row in found.rows.get("synthetic", ())]
     summary = {
@@ -80,6 +83,17 @@ def measure_gap(
     }
     write_json(folder.gap(name), summary)
     return folder.gap(name)
+
+
+def _check_alike(task: str, asked: Mapping[str, Sequence[Example]]) -> None:
+    """Raises UserError for a task that does not ask the same of every modality."""
+    (first, ids), *others = ((modality, [one.id for one in examples]) for modality, examples in asked.items())
+    for modality, own in others:
+        if own != ids:
+            raise UserError(
+                f"The task {task} of this run asks {len(ids)} times about {_WORDS[first]} and {len(own)} times about {_WORDS[modality]}, so "
+                "the two cannot be compared."
+            )
 
 
 def part(name: str, modality: str) -> str:
@@ -189,7 +203,4 @@ def as_text(summary: Mapping[str, Any]) -> str:
 
 
 def _value(value: float | None, interval: Mapping[str, Any], signed: bool = False) -> str:
-    if value is None or interval["low"] is None:
-        return "none"
-    sign = "+" if signed else ""
-    return f"{value:{sign}.4f}  ({interval['low']:{sign}.4f} to {interval['high']:{sign}.4f})"
+    return stats.in_words({**interval, "value": value}, 4, "+" if signed else "")

@@ -3,7 +3,7 @@
 Rules of repair: text around the first object is dropped; an answer that was cut off is closed after its last finished
 part, so an unfinished intent fails and an unfinished slot is dropped; slots given as one object, as `type` and `value`
 (or SLURP's `filler`), or under the study's keys `scenario`, `action`, `entities`, are read as what they mean; numbers
-and truth values among the slots are taken as written, and what is no slot there is dropped.
+and truth values among the slots are taken as written, and what is no slot there is dropped, if any slot is left.
 """
 
 from __future__ import annotations
@@ -80,22 +80,25 @@ def _lenient(value: Any) -> Frame | None:
     if not isinstance(intent, str):
         return None
     given = value.get("slots", value.get("entities", []))
-    items = given if isinstance(given, list) else [given]
-    return Frame(intent, tuple(slot for item in items for slot in _slots(item)))
+    items = [_slots(item) for item in (given if isinstance(given, list) else [given])]
+    slots = tuple(slot for found in items for slot in found or ())
+    if (
+        any(found is None for found in items) and not slots
+    ):  # what was named cannot be read; to name nothing may be right
+        return None
+    return Frame(intent, slots)
 
 
-def _slots(item: Any) -> list[Slot]:
-    """The slots of one object: `{"type": ..., "value": ...}`, or a pair a slot."""
+def _slots(item: Any) -> list[Slot] | None:
+    """The slots of one object: `{"type": ..., "value": ...}`, or a pair a slot; None for what is neither."""
     if not isinstance(item, dict):
-        return []
+        return None
     name, content = item.get("type"), item.get("value", item.get("filler"))
     if len(item) == 2 and isinstance(name, str) and isinstance(content, str):
         return [Slot(name, content)]
-    return [
-        Slot(name, content if isinstance(content, str) else json.dumps(content))
-        for name, content in item.items()
-        if isinstance(content, str | int | float)
-    ]
+    if not all(isinstance(content, str | int | float) for content in item.values()):
+        return None
+    return [Slot(name, content if isinstance(content, str) else json.dumps(content)) for name, content in item.items()]
 
 
 def _candidates(raw: str) -> Iterator[str]:
@@ -120,8 +123,8 @@ def _candidates(raw: str) -> Iterator[str]:
             if len(closing) > _MAX_DEPTH:
                 break
         elif character in "}]":
-            if closing.pop() != character:
-                break
+            if closing.pop() != character:  # not cut off, but wrong
+                return
             if not closing:
                 yield raw[start : position + 1]
                 return

@@ -15,7 +15,7 @@ from lalm.config import EvaluateSection, Recipe, load_recipe
 from lalm.contracts import Model
 from lalm.cores import format_s
 from lalm.data.grammar import Grammar, asked_grammar, read_seen
-from lalm.errors import UserError, nearest
+from lalm.errors import UserError, many, nearest
 from lalm.evaluate.parse import parse_answer
 from lalm.languages import DEFAULT, base
 from lalm.records import Example, Frame, Status, Turn, Utterance
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 SPLITS = ("train", "dev", "test")
+OWN_SETS = ("test", "test_free", "oracle_text")  # what predictions of the recipe's own test set are called
 
 
 def predict_rows(
@@ -153,13 +154,29 @@ def predict_run(
     rows, set_name = rows_to_answer(recipe, manifest, corpus, root, split)
     warn_of_unheard(recipe, rows)
     grammar = run_grammar(folder, recipe.evaluate)
+    examples = task_examples(recipe, rows)
+    check_asked(recipe, rows, examples)
     _, model = load_run(run)
     target = out or folder.predictions(set_name)
-    examples = task_examples(recipe, rows)
     if grammar is not None and target == folder.predictions("test"):
         write_jsonl(folder.predictions("test_free"), answered(model, examples, recipe.evaluate))
     write_jsonl(target, answered(model, examples, recipe.evaluate, grammar))
     return target
+
+
+def check_asked(recipe: Recipe, rows: Sequence[Utterance], examples: Sequence[Example]) -> None:
+    """Say how many rows hold nothing that the recipe's task asks about. Raises UserError if none does."""
+    left_out = len(rows) - len({example.id for example in examples})
+    if not examples:
+        raise UserError(
+            f"None of the {many(len(rows), 'row')} holds what the task {recipe.task.name} asks about "
+            f"({plugins.summary('tasks', recipe.task.name)})"
+        )
+    if left_out > 0:
+        print(
+            f"{left_out} of {many(len(rows), 'row')} hold nothing that the task {recipe.task.name} asks about, and are left out.",
+            file=sys.stderr,
+        )
 
 
 def answered(
@@ -199,9 +216,15 @@ def _rows_of(
     module = plugins.load("corpora", name)
     given = corpus_options(recipe.data) if name == recipe.data.corpus.name else {}
     cfg = plugins.configure(module, given, "corpus")
-    wanted = SPLITS if split is None and corpus is None else (split or "test",)
+    wanted = SPLITS if split is None and corpus is None and manifest is not None else (split or "test",)
     rows = [row for one in wanted for row in module.read(where, one, cfg)]
-    return rows, where.stem if split in (None, "test") else f"{where.stem}-{split}"
+    return rows, _set_name(where, split)
+
+
+def _set_name(where: Path, split: str | None) -> str:
+    """What a set of another source is called; never as the recipe's own test set is, in any of its forms."""
+    name = where.stem if split in (None, "test") else f"{where.stem}-{split}"
+    return f"{where.absolute().parent.name or 'other'}-{name}" if name in OWN_SETS else name
 
 
 class Understander:

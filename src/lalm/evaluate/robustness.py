@@ -27,7 +27,7 @@ from lalm.data.dialogue import all_recordings, with_turns
 from lalm.errors import DataError, UserError, many
 from lalm.evaluate import stats
 from lalm.evaluate.predict import answered, load_run, rows_to_answer, run_grammar, scores_of
-from lalm.evaluate.prediction_rows import group
+from lalm.evaluate.prediction_rows import group, has_sound
 from lalm.evaluate.score import compare_rows, grouped_counts
 from lalm.records import Turn, Utterance
 from lalm.rundir import RunDir, write_json, write_jsonl
@@ -70,13 +70,16 @@ def predict_noisy(
     _say("clean", 1, len(levels) + 1)
     clean = answered(model, task_examples(recipe, rows), recipe.evaluate, grammar)
     write_jsonl(folder.predictions(name), clean)
-    heard = [row for row in clean if _has_sound(row)]
+    heard = [row for row in clean if has_sound(row)]
+    ids = {row["id"] for row in heard}  # a task that looks at other rows may ask more of them where these are fewer
     noisy = {}
     for number, level in enumerate(levels, 2):
         _say(f"{level:g} dB", number, len(levels) + 1)
         with tempfile.TemporaryDirectory(prefix="lalm-noise-") as copies:
             noisy_rows = write_noisy(spoken, Path(copies), sources, level, seed)
-            examples = [example for example in task_examples(recipe, noisy_rows) if example.recordings]
+            examples = [
+                example for example in task_examples(recipe, noisy_rows) if example.recordings and example.id in ids
+            ]
             rows_at = answered(model, examples, recipe.evaluate, grammar)
         # the copies with noise are gone: `audio` and `turns` name the recordings without it
         noisy[level] = [
@@ -148,10 +151,6 @@ def with_sound(name: str, rows: Sequence[Utterance]) -> list[Utterance]:
     if problems:
         raise DataError(f"{len(problems)} of {many(len(paths), 'recording')} cannot be used.", problems)
     return spoken
-
-
-def _has_sound(row: Row) -> bool:
-    return "audio" in row or any(turn["audio"] is not None for turn in row.get("turns", ()))
 
 
 def write_noisy(
@@ -263,9 +262,7 @@ def as_text(summary: Mapping[str, Any]) -> str:
 
 
 def _shown(score: Mapping[str, Any]) -> str:
-    if score["value"] is None or score["low"] is None:
-        return "none"
-    text = f"{score['value']:.4f}  ({score['low']:.4f} to {score['high']:.4f})"
+    text = stats.in_words(score, 4)
     found = score.get("difference_to_clean")
     if found is None or found["low"] is None:
         return text

@@ -12,7 +12,7 @@ import numpy as np
 from lalm import languages, plugins
 from lalm.errors import DataError
 from lalm.evaluate import stats
-from lalm.evaluate.prediction_rows import STATUSES, by_language, group, read_predictions, readings
+from lalm.evaluate.prediction_rows import STATUSES, by_language, check_same_items, group, read_predictions, readings
 from lalm.rundir import write_json
 
 DEFAULT_METRICS = (
@@ -99,20 +99,17 @@ def compare_runs(first: Sequence[Path], second: Sequence[Path], metric_name: str
     """Paired difference of two sides (each one or more predictions files over the same items) in a metric.
 
     Undecided, without figures, where the metric has nothing to count on one of the sides.
-    Raises DataError if the files do not hold the same items.
+    Raises DataError if the files do not hold the same items, with the same right answers.
     """
-    ids: list[str] | None = None
+    judged: list[dict[str, Any]] | None = None
     sides: list[list[list[dict[str, Any]]]] = []
     for side in (first, second):
         members = []
         for path in side:
-            rows = {row["id"]: row for row in read_predictions(path)}
-            ids = ids if ids is not None else sorted(rows)
-            if sorted(rows) != ids:
-                raise DataError(
-                    f"{path}: holds other items than {first[0]}; only runs over the same items can be compared."
-                )
-            members.append([rows[key] for key in ids])
+            rows = sorted(read_predictions(path), key=lambda row: str(row["id"]))
+            judged = judged if judged is not None else rows
+            check_same_items(judged, rows, path)
+            members.append(rows)
         sides.append(members)
     return compare_rows(sides[0], sides[1], metric_name)
 
@@ -127,7 +124,7 @@ def compare_rows(
     if any(counts.shape[1] == 0 for side in sides for counts in side):
         return {"difference": None, "low": None, "high": None, "verdict": "undecided"}
     result = stats.paired_difference(sides[0], sides[1], metric.reduce)
-    return {**result, "verdict": stats.verdict(result["low"], result["high"], metric.HIGHER_IS_BETTER)}
+    return {**result, "verdict": stats.verdict(result, metric.HIGHER_IS_BETTER)}
 
 
 def score_command(
@@ -165,12 +162,7 @@ def as_text(scores: Mapping[str, Any]) -> str:
     lines = []
     for title, value in scores.get("metrics", scores).items():
         if isinstance(value, dict) and "value" in value:
-            shown = (
-                "none"
-                if value["value"] is None
-                else f"{value['value']:.4f}  ({value['low']:.4f} to {value['high']:.4f})"
-            )
-            lines.append(f"{title:<24} {shown}  n = {value['n']}")
+            lines.append(f"{title:<24} {stats.in_words(value, 4)}  n = {value['n']}")
         elif isinstance(value, dict):
             figures = "  ".join(f"{key} {figure:.4f}" for key, figure in value.items() if figure is not None)
             lines.append(f"{title:<24} {figures}")

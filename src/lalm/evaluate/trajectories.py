@@ -50,7 +50,7 @@ def differences(noisy: Sequence[Trajectory], clean: Sequence[Trajectory]) -> dic
     found = {}
     for name in NAMES:
         result = stats.paired_difference([after[name]], [before[name]], _ratio)
-        verdict = stats.verdict(result["low"], result["high"], name not in LOWER_IS_BETTER)
+        verdict = stats.verdict(result, name not in LOWER_IS_BETTER)
         found[name] = {**result, "verdict": verdict}
     return found
 

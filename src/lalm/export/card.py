@@ -135,7 +135,8 @@ def _word(metric: str) -> str:
 
 
 def _interval(score: Mapping[str, Any]) -> str:
-    return f"95 % interval {score['low']:.3f} to {score['high']:.3f}, {many(score['n'], 'row')}"
+    found = "no interval" if score["low"] is None else f"95 % interval {score['low']:.3f} to {score['high']:.3f}"
+    return f"{found}, {many(score['n'], 'row')}"
 
 
 def _what(recipe: Recipe, facts: Mapping[str, Any]) -> str:

@@ -31,9 +31,9 @@ class Conclusion:
 
 def conclude(standings: Standings, more: MoreSpeech) -> Conclusion:
     """What the study says. Nothing that was not compared is called better."""
-    text = standings.text_only()
     ranked = standings.with_speech()
     best = Side(ranked[0], _largest(ranked[0])) if ranked else None
+    text = standings.text_only(best.curve if best is not None else None)
     selectors = against_random(standings)
     sentences = [
         *selectors[1:],

@@ -56,7 +56,12 @@ class _Axis:
 
 
 def _axis(study: StudyFolder) -> _Axis:
-    return _Axis(min((number for _, number in study.shares if number > 0), default=1))
+    return _Axis(min((number for number in _numbers(study) if number > 0), default=1))
+
+
+def _numbers(study: StudyFolder) -> dict[int, float]:
+    """All numbers of recordings, rising, and the share that each is at (the largest, of several)."""
+    return dict(sorted((number, value) for value, numbers in study.shares for number in numbers))
 
 
 def colours(study: StudyFolder) -> dict[str, str]:
@@ -102,7 +107,7 @@ def _has_values(study: StudyFolder, name: str) -> bool:
 
 def _draw(axes: Axes, study: StudyFolder, one: Metric, seeds: bool) -> None:
     place, palette = _axis(study), colours(study)
-    width = float(place(max(number for _, number in study.shares)))
+    width = float(place(max(_numbers(study))))
     step = 0.012 * width  # curves stand beside each other, so that intervals do not hide each other
     count = len(study.cells)
     for index, curve in enumerate(study.cells):
@@ -187,12 +192,12 @@ def _draw_reference(axes: Axes, curve: Curve, one: Metric, colour: str, dashes: 
 
 
 def _ticks(axes: Axes, study: StudyFolder, place: _Axis, small: bool = False) -> None:
-    """A tick a share, named by number and share (by number alone in small panels); names that would collide with their
-    left neighbour are left out."""
-    shares = study.shares
-    places = [float(place(number)) for _, number in shares]
+    """A tick a number of recordings, named by it and its share (by number alone in small panels); names that would collide
+    with their left neighbour are left out."""
+    numbers = _numbers(study)
+    places = [float(place(number)) for number in numbers]
     labels, last, room = [], -np.inf, (0.1 if small else 0.075) * (places[-1] - places[0])
-    for (value, number), position in zip(shares, places, strict=True):
+    for (number, value), position in zip(numbers.items(), places, strict=True):
         free = position - last >= room
         labels.append((f"{number}" if small else f"{number}\n{share(value)}") if free else "")
         last = position if free else last

@@ -64,7 +64,7 @@ class Point(_Row):
     speech_share: FiniteFloat
     num_speech: int
     seeds: tuple[int, ...]
-    runs: tuple[str, ...]
+    runs: tuple[str, ...] = Field(min_length=1)
     metrics: dict[str, Interval]
     seed_values: dict[str, tuple[FiniteFloat | None, ...]] = {}
     status: dict[str, int] = {}
@@ -94,6 +94,10 @@ class Curve(_Row):
     def name(self) -> str:
         """The label as a person reads it."""
         return self.label.replace("_", " ")
+
+    def trait(self, key: str) -> Any:
+        """What its runs have in common (`variant`, `tuner`, `connector`); None where the results do not say."""
+        return (self.model_extra or {}).get(key)
 
 
 class Comparison(_Row):
@@ -215,10 +219,13 @@ class StudyFolder:
         return [curve for curve in self.results.curves if curve.role == role]
 
     @property
-    def shares(self) -> list[tuple[float, int]]:
-        """All (share, number of recordings), rising."""
-        found = {p.speech_share: p.num_speech for c in self.results.curves for p in c.points}
-        return sorted(found.items())
+    def shares(self) -> list[tuple[float, list[int]]]:
+        """All (share, numbers of recordings), rising: variants may have other numbers at one share."""
+        found: dict[float, set[int]] = {}
+        for curve in self.results.curves:
+            for point in curve.points:
+                found.setdefault(point.speech_share, set()).add(point.num_speech)
+        return [(share, sorted(numbers)) for share, numbers in sorted(found.items())]
 
     def runs(self) -> Iterator[str]:
         """Every run named, schemes first."""

@@ -100,7 +100,8 @@ _HOW = {"speech": "heard", "text": "read"}
 def _entry(point: LanguagePoint | None, one: Metric) -> Entry:
     if point is None or point.value is None:
         return Entry(NONE)
-    return Entry(one.number(point.value), f"{one.number(point.low)} to {one.number(point.high)}")
+    interval = "" if point.low is None else f"{one.number(point.low)} to {one.number(point.high)}"
+    return Entry(one.number(point.value), interval)
 
 
 def language_comparison_table(study: StudyFolder) -> Table | None:

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from lalm.evaluate.prediction_rows import readings
+from lalm.metrics import squad_em
 from lalm.metrics._matching import normal
 from lalm.records import Frame
 from lalm.report.folder import Example, StudyFolder
@@ -72,18 +74,35 @@ def _shown(study: StudyFolder, example: Example, rows: Mapping[str, Mapping[str,
     answered = [(run, rows[run][example.id]) for run in example.runs if example.id in rows[run]]
     if not answered:
         return None
-    gold = Frame.from_json(answered[0][1]["gold"])
+    first = answered[0][1]
+    gold = Frame.from_json(first["gold"])
+    question = "answers" in first
+    make = _reply if question else _answer
     audio, reason = _audio(study, example)
     return Shown(
         id=example.id,
         why=_WHY.get(example.why, example.why),
-        said=answered[0][1].get("text"),
-        intent=gold.intent or "no intent",
+        said=_request(first) if question else first.get("text"),
+        intent=" / ".join(dict.fromkeys(first["answers"])) or "to ask back" if question else gold.intent or "no intent",
         slots=[f"{slot.type}: {slot.value}" for slot in gold.slots],
-        answers=[_answer(_name(study, run), row, gold) for run, row in answered],
+        answers=[make(_name(study, run), row, gold) for run, row in answered],
         audio=audio,
         reason=reason,
     )
+
+
+def _request(row: Mapping[str, Any]) -> str | None:
+    """What was asked: the last turn of a dialogue."""
+    turns = row.get("turns", [])
+    return turns[-1].get("text") if turns else row.get("text")
+
+
+def _reply(name: str, row: Mapping[str, Any], gold: Frame) -> Answer:
+    """An answer in words: right if it is one of the right ones, or asks back where that is due."""
+    right, given = readings(row)
+    found = squad_em.count(right, given)
+    same = given.asks == right.asks if found is None else bool(found[0])
+    return Answer(name, row.get("heard"), Mark(row["raw"][:400] or "nothing", "right" if same else "wrong"), [], None)
 
 
 def _name(study: StudyFolder, run: str) -> str:
@@ -97,7 +116,7 @@ def _name(study: StudyFolder, run: str) -> str:
 def _answer(name: str, row: Mapping[str, Any], gold: Frame) -> Answer:
     """The answer against the label: slots are compared as the metrics do, lower case and as a multiset."""
     if row["prediction"] is None:
-        return Answer(name, row.get("heard"), Mark("could not be read", "wrong"), [], str(row["raw"])[:400])
+        return Answer(name, row.get("heard"), Mark("could not be read", "wrong"), [], str(row.get("raw", ""))[:400])
     found = Frame.from_json(row["prediction"])
     wanted = Counter((slot.type, normal(slot.value)) for slot in gold.slots)
     marks = []

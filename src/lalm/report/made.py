@@ -25,8 +25,8 @@ class Made:
 def made(study: StudyFolder) -> Made:
     """From `run.json` of every run, what they have in common said once."""
     infos = list(study.infos.values())
-    seconds = sum(float(info.get("seconds", 0)) for info in infos)
-    memory = max((float(info.get("peak_memory_mb") or 0) for info in infos), default=0.0)
+    seconds = sum(number(info, "seconds") or 0.0 for info in infos)
+    memory = max((number(info, "peak_memory_mb") or 0.0 for info in infos), default=0.0)
     pool, test = study.results.pool, study.results.test
     facts = [
         ("command", study.results.made.get("command", "")),
@@ -49,10 +49,10 @@ def provenance(infos: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
     """Machine, versions and state of the code; more than one value where runs differ."""
     infos = list(infos)
     return [
-        ("machine", _several(_hardware(info.get("hardware") or {}) for info in infos)),
+        ("machine", _several(_hardware(mapping(info, "hardware")) for info in infos)),
         (
             "versions",
-            _several(", ".join(f"{k} {v}" for k, v in (info.get("versions") or {}).items()) for info in infos),
+            _several(", ".join(f"{k} {v}" for k, v in mapping(info, "versions").items()) for info in infos),
         ),
         ("state of the code", _several(info.get("git") for info in infos)),
     ]
@@ -60,8 +60,20 @@ def provenance(infos: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
 
 def licences(infos: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
     """Licences of models and data of all runs, the most restrictive first."""
-    found = {what: str(licence) for info in infos for what, licence in (info.get("licences") or {}).items()}
+    found = {what: str(licence) for info in infos for what, licence in mapping(info, "licences").items()}
     return sorted(found.items(), key=lambda item: restrictiveness(item[1]))
+
+
+def number(info: Mapping[str, Any], key: str) -> float | None:
+    """A number of `run.json` or `results.json`; None where something else stands there."""
+    value = info.get(key)
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def mapping(info: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """A mapping of `run.json`; empty where something else stands there."""
+    value = info.get(key)
+    return value if isinstance(value, Mapping) else {}
 
 
 def link(page: Path, target: Path) -> str:
@@ -76,12 +88,12 @@ def _several(values: Iterable[Any]) -> str:
 def _pool(pool: Mapping[str, Any]) -> str:
     if not pool.get("num_speech"):
         return ""
-    seconds = pool.get("speech_s")
+    seconds = number(pool, "speech_s")
     return str(pool["num_speech"]) + (f" ({duration(seconds)})" if seconds else "")
 
 
 def _model(info: Mapping[str, Any]) -> str:
-    model = info.get("model") or {}
+    model = mapping(info, "model")
     return " with ".join(str(model[key]) for key in ("backbone", "connector") if model.get(key))
 
 

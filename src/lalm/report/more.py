@@ -10,7 +10,7 @@ from lalm.report.folder import Curve, Point
 from lalm.report.gain import Curves, Gain, draw_curves, increments
 from lalm.report.standings import Standings
 from lalm.report.tables import Entry, Group, Table
-from lalm.report.words import NONE, Metric, duration, recordings
+from lalm.report.words import NONE, Metric, capital, duration, recordings
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def more_speech(standings: Standings) -> MoreSpeech:
     numbers = [point.num_speech for point in points]
     if len(set(numbers)) < 3:
         reason = (
-            f"{best.name.capitalize()} was measured at {len(set(numbers))} numbers of recordings; at least three are needed "
+            f"{capital(best.name)} was measured at {len(set(numbers))} numbers of recordings; at least three are needed "
             "to tell how the curve bends. Add shares to the study."
         )
         return MoreSpeech(best, None, (), reason)

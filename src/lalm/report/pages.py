@@ -21,7 +21,7 @@ from lalm.report.gap import runs_gap, study_gap
 from lalm.report.heat_map import language_matrix
 from lalm.report.languages import language_comparison_table, language_table, worth, worth_words
 from lalm.report.listen import shown_examples
-from lalm.report.made import licences, link, made, provenance
+from lalm.report.made import licences, link, made, number, provenance
 from lalm.report.more import gain_table, more_speech
 from lalm.report.of_tasks import runs_tasks, study_tasks
 from lalm.report.remarks import remarks
@@ -209,8 +209,8 @@ def _run_facts(run: RunFolder) -> str:
     parts = [
         f"seed {info['seed']}" if "seed" in info else "",
         f"{info['num_text']} text rows" if info.get("num_text") else "",
-        recordings(info["num_speech"]) if "num_speech" in info else "",
-        duration(float(info["seconds"])) if "seconds" in info else "",
+        recordings(int(heard)) if (heard := number(info, "num_speech")) is not None else "",
+        duration(seconds) if (seconds := number(info, "seconds")) is not None else "",
         f"recipe {info['config_hash']}" if "config_hash" in info else "",
         f"finished {info['finished']}" if "finished" in info else "",
     ]

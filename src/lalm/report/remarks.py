@@ -5,7 +5,7 @@ from __future__ import annotations
 from lalm.report.folder import StudyFolder
 from lalm.report.signs import study_signs
 from lalm.report.standings import Standings
-from lalm.report.words import share, where
+from lalm.report.words import capital, share, where
 
 MANY_FAILED = 0.05
 WIDE = 0.04  # half of an interval
@@ -74,9 +74,9 @@ def _uncertain(standings: Standings) -> list[str]:
 
 def _losing(standings: Standings) -> list[str]:
     """Schemes that had recordings and are worse than text alone."""
-    text = standings.text_only()
     lost = []
-    for curve in standings.study.cells if text else ():
+    for curve in standings.study.cells:
+        text = standings.text_only(curve)
         for point in curve.own:
             found = standings.between(point, text.point) if text and point.num_speech else None
             if found is not None and found.verdict == "worse":
@@ -98,7 +98,7 @@ def _falling(standings: Standings) -> list[str]:
             continue
         if a.low > b.high or a.high < b.low:
             result.append(
-                f"{curve.name.capitalize()} is best at {share(top.speech_share)} of the recordings and gets worse with more."
+                f"{capital(curve.name)} is best at {share(top.speech_share)} of the recordings and gets worse with more."
             )
     return result
 

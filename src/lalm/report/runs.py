@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from lalm import plugins
 from lalm.errors import UserError
-from lalm.evaluate.prediction_rows import read_predictions
+from lalm.evaluate.prediction_rows import item, read_predictions
 from lalm.evaluate.score import compare_runs, score_rows
 from lalm.report.folder import Interval
 from lalm.report.tables import Entry, Group, Table
@@ -128,9 +128,9 @@ def _compare(a: RunFolder, b: RunFolder) -> Iterator[Compared]:
         if name not in b.scores or not (a.predictions(name).is_file() and b.predictions(name).is_file()):
             continue
         files = ([a.predictions(name)], [b.predictions(name)])
-        ids = [{row["id"] for row in read_predictions(side[0])} for side in files]
-        if ids[0] != ids[1]:
-            reason = f"they answered different utterances ({len(ids[0] & ids[1])} are in both)"
+        items = [set(map(item, read_predictions(side[0]))) for side in files]
+        if items[0] != items[1]:
+            reason = f"they answered different utterances ({len(items[0] & items[1])} are in both)"
             yield Compared(a.name, b.name, name, {}, reason)
             continue
         known = plugins.names("metrics")

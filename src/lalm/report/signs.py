@@ -105,6 +105,8 @@ def _by_heart(logs: Iterable[tuple[str, Sequence[Mapping[str, Any]]]]) -> list[s
         losses = [(row["step"], row["loss"]) for row in log if "loss" in row]
         for key in dict.fromkeys(key for row in log for key in row if key.startswith("dev/")):
             values = [(row["step"], row[key]) for row in log if isinstance(row.get(key), int | float)]
+            if not values:
+                continue
             step, last = values[-1]
             now = _at(losses, step)
             if key == "dev/loss":

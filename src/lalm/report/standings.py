@@ -78,9 +78,12 @@ class Standings:
             return Difference(-found.difference, -found.high, -found.low, turned)
         return None
 
-    def text_only(self) -> Side | None:
-        """Text alone without synthetic speech, if the study has it."""
+    def text_only(self, like: Curve | None = None) -> Side | None:
+        """Text alone without synthetic speech, if the study has it; of the variant and all else that `like` was trained with."""
         found = [c for c in self.study.cells if c.scheme == "text_only" and c.own[0].num_speech == 0]
+        if like is not None:
+            found = [curve for curve in found if curve.trait("variant") == like.trait("variant")]
+            found.sort(key=lambda curve: sum(curve.trait(key) != like.trait(key) for key in ("tuner", "connector")))
         found.sort(key=lambda curve: curve.synthetic)
         return Side(found[0], found[0].own[0]) if found else None
 

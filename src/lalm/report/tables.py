@@ -63,7 +63,11 @@ def score_table(study: StudyFolder, metrics: Sequence[Metric], caption: str) -> 
 
 
 def _share_header(study: StudyFolder) -> list[Entry]:
-    return [Entry("recordings"), *(Entry(str(number), share(value)) for value, number in study.shares)]
+    return [Entry("recordings"), *(Entry(_numbers(numbers), share(value)) for value, numbers in study.shares)]
+
+
+def _numbers(numbers: Sequence[int]) -> str:
+    return str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
 
 
 def _score_rows(study: StudyFolder, one: Metric) -> list[list[Entry]]:

@@ -88,6 +88,11 @@ def recordings(number: int) -> str:
     return "no recordings" if number == 0 else f"{number} recording{'' if number == 1 else 's'}"
 
 
+def capital(text: str) -> str:
+    """With a capital at the beginning; names within stay as they are."""
+    return text[:1].upper() + text[1:]
+
+
 def share(value: float) -> str:
     """`10 %`."""
     return f"{100 * value:.3g} %"

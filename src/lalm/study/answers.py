@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from lalm import plugins
-from lalm.errors import DataError
 from lalm.evaluate import stats
-from lalm.evaluate.prediction_rows import group, read_predictions, readings
+from lalm.evaluate.prediction_rows import check_same_items, group, read_predictions, readings
 from lalm.rundir import RunDir
 
 _NUM_RESAMPLES = 1000
@@ -25,7 +24,7 @@ class Answers:
         self._rows: dict[tuple[str, str], list[dict[str, Any]]] = {}
         self._counts: dict[tuple[str, str, str], np.ndarray] = {}
         self._draws: dict[tuple[str, str, str], np.ndarray] = {}
-        self._ids: dict[str, list[str]] = {}
+        self._judged: dict[str, list[dict[str, Any]]] = {}
 
     def path(self, run: str, name: str = "test") -> Path:
         """The predictions file of a run on a set."""
@@ -36,9 +35,7 @@ class Answers:
         if (run, name) not in self._rows:
             path = self.path(run, name)
             rows = sorted(read_predictions(path), key=lambda row: row["id"])
-            ids = [row["id"] for row in rows]
-            if ids != self._ids.setdefault(name.removesuffix("_free"), ids):
-                raise DataError(f"{path}: holds other utterances than the other runs; they cannot be compared.")
+            check_same_items(self._judged.setdefault(name.removesuffix("_free"), rows), rows, path)
             self._rows[run, name] = rows
         return self._rows[run, name]
 
@@ -95,4 +92,4 @@ class Answers:
         if any(counts.shape[1] == 0 for side in sides for counts in side):
             return {"difference": None, "low": None, "high": None, "verdict": "undecided"}
         result = stats.paired_difference(sides[0], sides[1], module.reduce)
-        return {**result, "verdict": stats.verdict(result["low"], result["high"], module.HIGHER_IS_BETTER)}
+        return {**result, "verdict": stats.verdict(result, module.HIGHER_IS_BETTER)}

@@ -8,6 +8,7 @@ from typing import Any
 from lalm import plugins
 from lalm.evaluate import stats
 from lalm.evaluate.prediction_rows import by_language as parts_of
+from lalm.evaluate.prediction_rows import has_sound
 from lalm.languages import SEVERAL
 from lalm.study.answers import Answers
 
@@ -72,7 +73,7 @@ def _by_language(answers: Answers, runs: Sequence[str], name: str) -> Iterator[t
 
 
 def _modality(rows: Sequence[Row], own: Sequence[int], name: str) -> str:
-    heard = name != "oracle_text" and any("audio" in rows[place] for place in own)
+    heard = name != "oracle_text" and any(has_sound(rows[place]) for place in own)
     return "speech" if heard else "text"
 
 

@@ -46,7 +46,7 @@ def collect(out: Path, study: Study, todo: Sequence[Run]) -> dict[str, Any]:
     judged = {run.name: {**_cell(out, run), **free_scores(RunDir(out / "runs" / run.name))} for run in todo}
     cells = [judged[run.name] for run in todo if run.role == "cell"]
     references = [{"name": "cascade", **judged[run.name]} for run in todo if run.role == "cascade"]
-    references += _oracle(out, todo)
+    references += _oracle(out, todo, study.oracle_text)
     answers = Answers(out)
     drawn = curves(cells, references, study.primary_metric, answers)
     compared = list(_comparisons(drawn, study.primary_metric, answers))
@@ -61,7 +61,7 @@ def collect(out: Path, study: Study, todo: Sequence[Run]) -> dict[str, Any]:
             "speech_s": round(full.pool_speech_s, 1),
             "num_text": len(full.text),
         },
-        "test": {"num": len(full.test)},
+        "test": {"num": len(answers.rows(cells[0]["run"])) if cells else len(full.test)},
         "made": {
             "command": " ".join(["lalm", *sys.argv[1:]]),
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -138,7 +138,7 @@ def _uses_text(run: Run) -> bool:
     return any(stage.passes.get("text", 0) > 0 for stage in stages)
 
 
-def _oracle(out: Path, todo: Sequence[Run]) -> list[dict[str, Any]]:
+def _oracle(out: Path, todo: Sequence[Run], oracle_text: bool) -> list[dict[str, Any]]:
     """Gold transcripts read by each run, else one row that says why not."""
     rows = []
     for run in todo:
@@ -148,7 +148,12 @@ def _oracle(out: Path, todo: Sequence[Run]) -> list[dict[str, Any]]:
             rows.append({**_cell(out, run), "name": "oracle_text", "by_language": {}, **scores})
     if rows:
         return rows
-    reason = "the test recordings have no transcripts" if any(r.role == "cell" for r in todo) else "no runs"
+    if not oracle_text:
+        reason = "not asked for"
+    elif any(run.role == "cell" for run in todo):
+        reason = "not all test recordings have a transcript"
+    else:
+        reason = "no runs"
     return [{"name": "oracle_text", "metrics": None, "reason": reason}]
 
 
@@ -165,7 +170,7 @@ def _comparisons(drawn: Sequence[Mapping[str, Any]], metric: str, answers: Answe
         here = [pair for pair in cells if pair[1]["speech_share"] == share]
         pairs += [_random_last(a, b) for i, a in enumerate(here) for b in here[i + 1 :] if _alike(a[0], b[0])]
         if share > 0:
-            pairs += [(a, _like(a, texts)) for a in here if texts]
+            pairs += [(a, text) for a in here if (text := _like(a, texts)) is not None]
         pairs += [(a, b) for b in cascades if b[1]["speech_share"] == share for a in here]
     pairs += [
         (a, b)
@@ -204,10 +209,12 @@ def _random_last(
 
 def _like(
     side: tuple[Mapping[str, Any], Any], texts: Sequence[tuple[Mapping[str, Any], Any]]
-) -> tuple[Mapping[str, Any], Any]:
-    """The text-only point of the same tuner, connector and synthetic speech, else the first."""
-    keys = ("tuner", "connector", "variant", "synthetic")
-    return next((text for text in texts if all(text[0][key] == side[0][key] for key in keys)), texts[0])
+) -> tuple[Mapping[str, Any], Any] | None:
+    """The text-only point of the same variant, and of the same tuner, connector and synthetic speech or else the first; of other
+    text there is nothing to say what recordings add."""
+    same = [text for text in texts if text[0]["variant"] == side[0]["variant"]]
+    keys = ("tuner", "connector", "synthetic")
+    return next((text for text in same if all(text[0][key] == side[0][key] for key in keys)), next(iter(same), None))
 
 
 def _label(curve: Mapping[str, Any], point: Mapping[str, Any]) -> str:

@@ -140,6 +140,13 @@ def _average(role: str, rows: Sequence[Row], name: str, answers: Answers | None)
     scores = [row["metrics"][name] for row in rows]
     if any(score["value"] is None for score in scores):
         return {"value": None, "low": None, "high": None, "n": 0}
+    if any(score["low"] is None for score in scores):  # a single item, of which there is no interval
+        return {
+            "value": float(np.mean([score["value"] for score in scores])),
+            "low": None,
+            "high": None,
+            "n": scores[0]["n"],
+        }
     result = {key: float(np.mean([score[key] for score in scores])) for key in ("value", "low", "high")}
     if answers is not None and len(rows) > 1:
         drawn = answers.resample([row["run"] for row in rows], name, _set(role))

@@ -30,7 +30,7 @@ def forget_answers(out: Path, todo: Sequence[Run]) -> None:
     for run in todo:
         folder = RunDir(out / "runs" / run.name)
         if folder.recipe.is_file() and folder.recipe.read_text(encoding="utf-8") != to_yaml(run.recipe):
-            for name in ("scores", "predictions"):
+            for name in ("scores", "predictions", "dialogues"):
                 if (folder.root / name).is_dir():
                     shutil.rmtree(folder.root / name)
             write_text(folder.recipe, to_yaml(run.recipe))

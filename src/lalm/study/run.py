@@ -16,8 +16,9 @@ import yaml
 import lalm
 from lalm.config import as_written_now, to_yaml
 from lalm.cores import format_s
-from lalm.data.pools import check_recordings, load_pools
-from lalm.errors import DataError, UserError
+from lalm.data.pools import LoadedPools, check_recordings, load_pools
+from lalm.errors import ConfigError, DataError, UserError
+from lalm.evaluate import stats
 from lalm.models.fetch import sha256_of
 from lalm.rundir import RunDir, read_json, write_json, write_text
 from lalm.study import executors
@@ -58,6 +59,7 @@ def run_study(
             raise DataError(
                 f"The corpus '{recipe.data.corpus.name}' in {recipe.data.root} has no test rows to judge runs by."
             )
+    _check_same_test(todo, loaded)
     check_recordings(*loaded)
     where = executors.executor(executor, num_workers(study, len(todo)))
     try:
@@ -75,6 +77,18 @@ def run_study(
     finally:
         where.close()
     return out
+
+
+def _check_same_test(todo: Sequence[Run], loaded: Sequence[LoadedPools]) -> None:
+    """Raises ConfigError for runs that would be judged on other test rows than the first: they could not be compared."""
+    recipes = list({to_yaml(run.recipe): run for run in todo}.values())
+    sets = [{(row.id, row.frame, row.answers) for row in pools.test} for pools in loaded]
+    for run, rows in zip(recipes, sets, strict=True):
+        if rows != sets[0]:
+            raise ConfigError(
+                f"The runs {recipes[0].name} and {run.name} have different test sets ({len(sets[0])} and {len(rows)} rows, {len(rows & sets[0])} of "
+                "them the same), so they cannot be compared. Take what changes the test set out of the variants."
+            )
 
 
 def check_folder(out: Path, todo: Sequence[Run], judge_again: bool = False) -> None:
@@ -182,10 +196,11 @@ def _run_all(out: Path, todo: Sequence[Run], study: Study, where: Executor) -> l
 
 def _say(out: Path, run: Run, metric: str, done: int, total: int, left_s: float) -> None:
     score = read_json(RunDir(out / "runs" / run.name).scores("test"))["metrics"][metric]
-    value = (
-        "no value" if score["value"] is None else f"{score['value']:.3f} ({score['low']:.3f} to {score['high']:.3f})"
+    print(
+        f"[{done}/{total}] {run.name}: {metric} {stats.in_words(score, 3)}, about {format_s(left_s)} left",
+        file=sys.stderr,
+        flush=True,
     )
-    print(f"[{done}/{total}] {run.name}: {metric} {value}, about {format_s(left_s)} left", file=sys.stderr, flush=True)
 
 
 def _say_again(run: Run, code: int, time: int) -> None:

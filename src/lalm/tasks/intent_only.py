@@ -25,6 +25,19 @@ class Config(PluginConfig):
     )
 
 
+def final(raw: str) -> str:
+    """An answer as `slu` has it: without slots."""
+    try:
+        value = json.loads(raw)
+    except (ValueError, RecursionError):
+        return raw
+    return (
+        json.dumps({**value, "slots": []}, ensure_ascii=False)
+        if isinstance(value, dict) and set(value) == {"intent"}
+        else raw
+    )
+
+
 def examples(item: Utterance, cfg: Config, rng: Random) -> list[Example]:
     """One example: spoken if the item has audio, else written."""
     if item.frame.intent is None or item.turns:

@@ -25,6 +25,13 @@ class Config(PluginConfig):
     )
 
 
+def final(raw: str) -> str:
+    """An answer as `slu` has it: without an intent."""
+    start = raw.find("{")
+    rest = raw[start + 1 :].lstrip()
+    return f'{raw[:start]}{{"intent": null, {rest}' if start >= 0 and rest.startswith('"slots"') else raw
+
+
 def examples(item: Utterance, cfg: Config, rng: Random) -> list[Example]:
     """One example: spoken if the item has audio, else written."""
     if item.turns or item.frame == Frame(None):
