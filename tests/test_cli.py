@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 import lalm
-from lalm import cli, plugins
+from lalm import cli, cli_data, plugins
 from lalm.errors import UserError
 
 COMMANDS = sorted(cli._parsers()[1])
@@ -182,9 +182,29 @@ def test_an_interrupt_is_exit_code_130(tmp_path: Path):
         time.sleep(0.5)
     _, err = process.communicate()
     os.close(writer)
-    assert process.returncode == 130
-    assert "interrupted" in err
+    assert process.returncode == 130, err
+    assert "interrupted; what was finished is kept" in err
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["train", "r.yaml"], "the same command with --resume goes on"),
+        (["data", "import", "csv", "x", "--out", "y"], "nothing was written"),
+        (["study", "s.yaml"], "the same command goes on"),
+    ],
+)
+def test_what_an_interrupt_leaves_is_said_of_the_command(words, said, monkeypatch, capsys):
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    for module, name in ((cli, "_train"), (cli, "_study"), (cli_data, "_import")):
+        assert hasattr(module, name)
+        monkeypatch.setattr(module, name, interrupted)
+    assert cli.main(words) == 130
+    assert said in capsys.readouterr().err
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs a shell")

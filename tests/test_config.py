@@ -109,6 +109,7 @@ def test_all_mistakes_are_listed_at_once(tmp_path: Path):
         (b"\xff\xfe\x00", "is not a UTF-8 text file"),
         (b"train: {seed: 1}\ntrain: {seed: 2}\n", "line 2, column 1: not valid YAML (the key 'train' stands twice)"),
         (b"a: !!python/object/apply:os.getcwd []\n", "not valid YAML"),
+        (b"a: !!int abc\n", "a value is not what its tag says"),
         (b"[" * 5000, "nested too deeply"),
     ],
 )
@@ -134,7 +135,11 @@ def test_truth_is_true_or_false_and_no_is_norwegian(tmp_path: Path):
     path = tmp_path / "recipe.yaml"
     path.write_text("languages: {no: {on: true}, y: no}\noff: [False, TRUE, yes]\n")
     assert read_yaml(path) == {"languages": {"no": {"on": True}, "y": "no"}, "off": [False, True, "yes"]}
-    assert override({}, ["a.language=no", "b=false"]) == {"a": {"language": "no"}, "b": False}
+    assert override({}, ["a.language=no", "b=false", "c=2024-99-99"]) == {
+        "a": {"language": "no"},
+        "b": False,
+        "c": "2024-99-99",
+    }
     recipe = parse_recipe({"data": {"corpus": "jsonl", "languages": {"no": {}}}, "train": {"bf16": "no"}}, tmp_path)
     assert list(recipe.data.languages or {}) == ["no"]
     assert recipe.train.bf16 is False, "where a truth value is asked for, `no` is one"

@@ -8,6 +8,7 @@ import difflib
 import errno
 import json
 import os
+import signal
 import sys
 import tempfile
 import traceback
@@ -200,7 +201,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             command, words = inner[words[0]], words[1:]
         # options and positional arguments in any order, and an unknown option answered by the command's own parser
         args = command.parse_intermixed_args(words)
-        return _guarded(args.run, args)
+        return _guarded(args.run, args, " ".join(command.prog.split()[1:]))
     if parser.parse_args(words).version:
         from lalm import __version__
 
@@ -210,7 +211,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _guarded(run: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> int:
+_GOES_ON = "what was finished is kept, and the same command goes on."
+_AFTER_INTERRUPT = {
+    "train": "its checkpoints are kept; the same command with --resume goes on.",
+    "predict": "nothing was written; the same command begins anew.",
+    "gap": "what was answered is kept; the same command begins anew.",
+    "converse": "the same command begins anew.",
+    **dict.fromkeys(("data import", "data export"), "nothing was written; the same command begins anew."),
+}
+
+
+def _guarded(run: Callable[[argparse.Namespace], None], args: argparse.Namespace, command: str = "") -> int:
     """The user's mistakes as a paragraph (2), a full disk too; an interrupt (130); our own faults as a report (1)."""
     from lalm.errors import UserError
 
@@ -221,7 +232,8 @@ def _guarded(run: Callable[[argparse.Namespace], None], args: argparse.Namespace
         print(f"lalm: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\nlalm: interrupted; what was finished is kept, and the same command goes on.", file=sys.stderr)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # who presses the keys again does not want a traceback
+        print(f"\nlalm: interrupted; {_AFTER_INTERRUPT.get(command, _GOES_ON)}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         _give_up_output()
@@ -248,13 +260,14 @@ def _give_up_output() -> None:
 def _fault(error: BaseException) -> int:
     """A report file for what should not have happened, and one line that says where it is."""
     text = "".join(traceback.format_exception(error))
-    what = f"lalm: a fault of ours ({type(error).__name__}: {error})."
+    said = str(error).encode(errors="backslashreplace").decode()
+    what = f"lalm: a fault of ours ({type(error).__name__}: {said})."
     if os.environ.get("LALM_DEBUG"):
         print(text, file=sys.stderr)
         return 1
     try:
         handle, name = tempfile.mkstemp(prefix="lalm-fault-", suffix=".txt", text=True)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
+        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(f"lalm {' '.join(sys.argv[1:])}\n{sys.version}\n{text}")
     except OSError:
         print(f"{what} Please report it with what LALM_DEBUG=1 prints.", file=sys.stderr)

@@ -182,7 +182,10 @@ def _questions(args: argparse.Namespace) -> None:
 
 def _validate(args: argparse.Namespace) -> None:
     from lalm.data.validate import check_errors, validate
+    from lalm.rundir import check_target
 
+    if args.html is not None:
+        check_target(args.html, (".html", ".htm"), args.source)
     found = validate(args.source, args.decode, args.ontology, args.allow_outside_paths)
     if args.html is not None:
         from lalm.report.data_page import write_data_page

@@ -58,7 +58,7 @@ class Recipe(Section):
 class _Loader(yaml.SafeLoader):
     """YAML in which a key that stands twice in a mapping is an error, instead of the first one being lost.
 
-    Truth values are `true` and `false`, as in YAML 1.2: `no` is Norwegian.
+    Truth values are `true` and `false`, as in YAML 1.2: `no` is Norwegian. A date is a word.
     """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -73,7 +73,9 @@ class _Loader(yaml.SafeLoader):
 
 
 _Loader.yaml_implicit_resolvers = {
-    letter: [(tag, pattern) for tag, pattern in found if tag != "tag:yaml.org,2002:bool"]
+    letter: [
+        (tag, pattern) for tag, pattern in found if tag not in ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:timestamp")
+    ]
     for letter, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("true|True|TRUE|false|False|FALSE"), list("tTfF"))
@@ -91,6 +93,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         value = yaml.load(text, _Loader)  # a safe loader: it makes plain values only
     except RecursionError:
         raise ConfigError(f"{path}: is nested too deeply.") from None
+    except (ValueError, TypeError) as error:  # of a tag such as !!int that its value does not fit
+        raise ConfigError(f"{path}: a value is not what its tag says ({error}).") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""

@@ -12,6 +12,9 @@ Status = Literal["ok", "repaired", "failed"]
 Role = Literal["narrator", "user", "assistant"]
 
 
+UNKNOWN_FIELDS = "(unknown fields)"  # in `meta`: what a manifest's row holds beside the fields that are known
+
+
 @dataclass(frozen=True)
 class Slot:
     """One slot (entity) of a frame: its type and its value as said."""

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -44,6 +44,16 @@ def write_json(path: Path, value: Any) -> None:
     with atomic(path) as stream:
         json.dump(value, stream, ensure_ascii=False, indent=1, allow_nan=False)
         stream.write("\n")
+
+
+def check_target(path: Path, suffixes: Sequence[str], *read: Path | None) -> None:
+    """Raises UserError for a file to write that is one of those `read`, or that is there and is not of the kind that is written."""
+    if any(one is not None and one.exists() and path.exists() and one.samefile(path) for one in read):
+        raise UserError(f"{path}: is what is read here, and would be overwritten. Choose another file.")
+    if path.exists() and path.suffix.lower() not in suffixes:
+        raise UserError(
+            f"{path}: exists and is no {' or '.join(suffixes)} file; it is not overwritten. Choose another file."
+        )
 
 
 def write_text(path: Path, text: str) -> None:

@@ -221,7 +221,7 @@ class TrainSection(Section):
         "cosine", pattern="^(cosine|linear|constant)$", description="after warm-up, within a stage"
     )
     groups: tuple[str, ...] = Field(("llm.attention", "llm.mlp"), description="groups that are trained")
-    seed: int = Field(0, description="seed of initialisation, order and dropout")
+    seed: int = Field(0, le=2**48, description="seed of initialisation, order and dropout")
     bf16: bool | None = Field(None, description="train in bfloat16 (none: where the machine computes in it natively)")
     gradient_checkpointing: bool = Field(False, description="compute layers again instead of keeping what they made")
     max_memory_gb: PositiveFloat | None = Field(

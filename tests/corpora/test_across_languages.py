@@ -174,3 +174,14 @@ def test_the_transfer_study_asks_for_the_rows_of_the_papers_table():
         if french is not None:
             assert french.num_text == (800 if "M" in variant else 115)
             assert french.speech_items == (115 if "S" in variant else 0)
+
+
+@pytest.mark.parametrize("span", [[-1], [], [2, 9]])
+def test_a_span_that_is_none_of_the_words_is_no_slot(span, tmp_path):
+    row = {
+        "slurp_id": 1, "sentence": "wake me up", "intent": "i", "scenario": "s", "action": "a", "recordings": [],
+        "tokens": [{"surface": word} for word in ("wake", "me", "up")], "entities": [{"type": "time", "span": span}],
+    }  # fmt: skip
+    slurp = plugins.load("corpora", "slurp")
+    with pytest.raises(DataError, match=r"the span .* of 'time' is none of the 3 tokens"):
+        slurp.rows_of(tmp_path, row, "train", slurp.Config())

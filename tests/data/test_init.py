@@ -171,6 +171,39 @@ def test_audio_below_the_project_is_named_relatively_and_audio_elsewhere_is_allo
     assert len(pools(tmp_path / "deep" / "out").speech) == len(pools(tmp_path).speech) == 1
 
 
+def test_a_recording_in_another_folder_is_not_taken_for_the_one_that_is_named(tmp_path):
+    noise(tmp_path / "rec" / "b" / "001.wav")
+    noise(tmp_path / "rec" / "moved" / "a" / "002.wav")
+    lines = ["text,intent,audio", "one,count,a/001.wav", "two,count,a/002.wav", "three,count,old/place/a/002.wav"]
+    (tmp_path / "labels.csv").write_text("\n".join(lines[:3]), encoding="utf-8")
+    init_project(tmp_path / "labels.csv", tmp_path / "rec", tmp_path)
+    assert [row["audio"] for row in manifest(tmp_path)] == [None, "rec/moved/a/002.wav"]
+    (tmp_path / "old.csv").write_text("\n".join([lines[0], lines[3]]), encoding="utf-8")
+    init_project(tmp_path / "old.csv", tmp_path / "rec", tmp_path / "old")
+    assert [row["audio"] for row in manifest(tmp_path / "old")] == ["../rec/moved/a/002.wav"], (
+        "a path of another machine"
+    )
+
+
+def test_a_folder_within_one_of_its_own_name(tmp_path):
+    noise(tmp_path / "clips" / "clips" / "u0.wav")
+    init_project(labels(tmp_path), tmp_path / "clips" / "clips", tmp_path / "clips")
+    (audio,) = {row["audio"] for row in manifest(tmp_path / "clips")} - {None}
+    assert (tmp_path / "clips" / audio).is_file()
+
+
+def test_a_column_of_languages_is_checked_where_it_stands(tmp_path):
+    (tmp_path / "labels.csv").write_text(
+        "text,intent,language\nhello,greet,english\nsalut,greet,fr-FR\n", encoding="utf-8"
+    )
+    with pytest.raises(DataError, match=r"column 'language': 'english' is no known language\. Did you mean 'en'"):
+        init_project(tmp_path / "labels.csv", None, tmp_path / "out")
+    (tmp_path / "labels.csv").write_text("text,intent,language,extra\nsalut,greet,fr-FR,more\n", encoding="utf-8")
+    init_project(tmp_path / "labels.csv", None, tmp_path / "out")
+    (row,) = manifest(tmp_path / "out")
+    assert (row["language"], row["meta"]) == ("fr", {"extra": "more"}), "a column of any name is kept"
+
+
 def test_a_split_column_is_kept(tmp_path):
     lines = ["text,intent,audio,split"]
     for i, split in enumerate(["train", "train", "valid", "test"]):

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lalm.data.manifest import read_manifest, write_manifest
+from lalm.data import audio
+from lalm.data.manifest import read_manifest, row_to_json, write_manifest
 from lalm.errors import DataError
-from lalm.records import Frame, Slot, Utterance
+from lalm.records import UNKNOWN_FIELDS, Frame, Slot, Utterance
 
 words = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
 names = st.text("abcdefgh0123-_ äß", min_size=1, max_size=8).filter(lambda name: name.strip() == name)
@@ -33,7 +35,7 @@ def utterances(draw):
         duration_s=draw(st.none() | st.floats(0.01, 1e5)),
         split=draw(st.sampled_from([None, "train", "dev", "test"])),
         source="text" if audio is None else draw(st.sampled_from(["recorded", "synthetic"])),
-        meta=draw(st.dictionaries(words.filter(lambda key: key != "extra"), st.integers() | words, max_size=2)),
+        meta=draw(st.dictionaries(words, st.integers() | words, max_size=2)),
     )
 
 
@@ -52,7 +54,7 @@ def test_fields_that_are_not_known_are_kept(tmp_path):
     path = tmp_path / "m.jsonl"
     path.write_text('{"id": "a", "text": "hello", "mood": "calm", "tags": ["me"]}\n', encoding="utf-8")
     rows = read_manifest(path)
-    assert rows[0].meta["extra"] == {"mood": "calm", "tags": ["me"]}
+    assert rows[0].meta[UNKNOWN_FIELDS] == {"mood": "calm", "tags": ["me"]}
     write_manifest(path, rows)
     assert json.loads(path.read_text(encoding="utf-8"))["tags"] == ["me"]
 
@@ -137,3 +139,24 @@ def test_a_manifest_that_is_not_there_is_named(tmp_path):
     for path in (tmp_path / "none.jsonl", tmp_path):
         with pytest.raises(DataError, match="cannot be read"):
             read_manifest(path)
+
+
+def test_what_holds_unknown_fields_is_no_way_around_the_checks(tmp_path):
+    row = {"id": "a", "text": "hi", "intent": "i", "meta": {UNKNOWN_FIELDS: {"audio": "/etc/passwd"}}}
+    (tmp_path / "m.jsonl").write_text(json.dumps(row), encoding="utf-8")
+    with pytest.raises(DataError, match="which is where unknown fields are kept"):
+        read_manifest(tmp_path / "m.jsonl")
+    for extra in (5, {"audio": "/etc/passwd", "id": "evil"}):
+        (tmp_path / "m.jsonl").write_text(json.dumps({**row, "meta": {"extra": extra}}), encoding="utf-8")
+        (found,) = read_manifest(tmp_path / "m.jsonl")
+        assert row_to_json(found, tmp_path)["meta"] == {"extra": extra}
+        assert (row_to_json(found, tmp_path)["id"], row_to_json(found, tmp_path)["audio"]) == ("a", None)
+
+
+def test_names_that_no_file_can_have_are_problems_of_their_rows(tmp_path):
+    long = "x" * 300 + ".wav"
+    assert not audio.is_file(tmp_path / long)
+    with pytest.raises(DataError, match="no such file"):
+        audio.info(tmp_path / long)
+    with pytest.raises(DataError, match=r"nu\\udce9: its name is not UTF-8"):
+        audio.info(Path("nu\udce9"))

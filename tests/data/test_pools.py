@@ -58,6 +58,8 @@ def test_the_budget_is_drawn_from_training_recordings_alone(tmp_path):
     assert (len(pools.speech), pools.num_pool_speech, len(pools.test)) == (3, 10, 5)
     assert {row.id[0] for row in pools.speech} == {"p"}
     assert len(load_pools(data(manifest, speech_minutes=0.02)).speech) == 2  # 1.2 s hold two of half a second
+    with pytest.raises(DataError, match=r"data\.speech_minutes: 500 are asked for and the pool has 0\.08"):
+        load_pools(data(manifest, speech_minutes=500))
     assert len(load_pools(data(manifest, num_test=2)).test) == 2
 
 

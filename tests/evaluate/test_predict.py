@@ -131,6 +131,25 @@ def test_another_set_is_never_called_as_the_run_s_own(run: Path, tmp_path: Path)
     assert (run / "predictions" / "test.jsonl").read_bytes() == before
 
 
+def test_what_is_read_and_files_of_another_kind_are_not_overwritten(run: Path, tmp_path: Path, capsys):
+    write_manifest(tmp_path / "m.jsonl", [Utterance("new", "turn it on")])
+    before = (tmp_path / "m.jsonl").read_bytes()
+    (tmp_path / "labels.csv").write_text("text,intent\n")
+    answers = str(run / "predictions" / "test.jsonl")
+    for command, what in (
+        (["predict", str(run), str(tmp_path / "m.jsonl"), "--out", str(tmp_path / "m.jsonl")], "is what is read here"),
+        (["predict", str(run), "--out", str(tmp_path / "labels.csv")], "exists and is no .jsonl file"),
+        (["score", answers, "--out", answers], "is what is read here"),
+        (["score", answers, "--gold", "x"], "--gold belong to --corpus"),
+        (["report", str(run), "--out", str(tmp_path / "labels.csv")], "exists and is no .html"),
+        (["data", "validate", str(tmp_path / "m.jsonl"), "--html", str(tmp_path / "m.jsonl")], "is what is read here"),
+    ):
+        assert main(command) == 2, command
+        assert what in capsys.readouterr().err
+    assert (tmp_path / "m.jsonl").read_bytes() == before
+    assert (tmp_path / "labels.csv").read_text() == "text,intent\n"
+
+
 def test_a_folder_alone_means_its_test_set(run: Path, tmp_path: Path):
     recipe = load_recipe(run / "recipe.yaml")
     splits = [Utterance(split, "turn it on", split=split) for split in ("train", "dev", "test")]

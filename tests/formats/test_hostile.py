@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lalm import plugins
+from lalm.cli import main
 from lalm.data.importing import import_rows
 from lalm.errors import UserError
 from lalm.formats import _tree, rasa
@@ -327,3 +328,40 @@ def check(name, source, tmp_path):
         for path in out.iterdir():
             path.unlink()
         out.rmdir()
+
+
+def test_a_file_that_is_no_audio_is_not_carried_away(tmp_path, capsys):
+    """Formats that hold the sound copy files; what a row of predictions or a stated length says makes none of them audio."""
+    secret = tmp_path / "secret"
+    secret.write_text("not for others")
+    answered = {
+        "id": "a",
+        "gold": {"intent": "i", "slots": []},
+        "prediction": {"intent": "i", "slots": []},
+        "audio": str(secret),
+    }
+    (tmp_path / "p.jsonl").write_text(json.dumps(answered), encoding="utf-8")
+    assert (
+        main(["data", "export", "hf", str(tmp_path / "p.jsonl"), "layout=audiofolder", "--out", str(tmp_path / "e")])
+        == 2
+    )
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.wav").symlink_to(secret)
+    row = {"id": "a", "text": "hi", "intent": "i", "audio": "a.wav", "duration_s": 1.0}
+    (tmp_path / "in" / "manifest.jsonl").write_text(json.dumps(row), encoding="utf-8")
+    assert main(["data", "export", "hf", str(tmp_path / "in"), "layout=audiofolder", "--out", str(tmp_path / "e")]) == 2
+    assert main(["data", "import", "jsonl", str(tmp_path / "in"), "--copy-audio", "--out", str(tmp_path / "i")]) == 2
+    assert "not audio" in capsys.readouterr().err
+    assert not (tmp_path / "e").exists()
+    assert not (tmp_path / "i").exists()
+
+
+def test_an_export_of_nothing_is_refused(tmp_path, capsys):
+    row = {"id": "a", "text": "hi", "intent": "i", "split": "train"}
+    (tmp_path / "m.jsonl").write_text(json.dumps(row), encoding="utf-8")
+    out = tmp_path / "out.jsonl"
+    assert (
+        main(["data", "export", "messages_jsonl", str(tmp_path / "m.jsonl"), "--split", "dev", "--out", str(out)]) == 2
+    )
+    assert "holds no rows of the split 'dev'" in capsys.readouterr().err
+    assert not out.exists()

@@ -13,7 +13,7 @@ import soundfile
 from lalm.data import audio
 from lalm.data.ontology import read_ontology
 from lalm.formats.rasa import parse_example
-from lalm.records import Frame, Slot
+from lalm.records import UNKNOWN_FIELDS, Frame, Slot
 
 
 def wav(path, num_samples=1600, rate=16_000, seed=0):
@@ -66,7 +66,7 @@ def test_ms_swift_llama_factory_and_sharegpt_rows(tmp_path, run, rows_of, lines)
     assert (one.text, one.duration_s, one.split, one.source) == (None, 0.1, "train", "recorded")
     assert (two.text, two.frame) == ("warm up the bath", Frame("home_heat", (Slot("room", "bath"),)))
     assert (three.question, three.answers) == ("What is said?", ("Someone asks for warmth.",))
-    assert [turn["content"] for turn in four.meta["extra"]["messages"]] == [
+    assert [turn["content"] for turn in four.meta[UNKNOWN_FIELDS]["messages"]] == [
         "<audio>Is it cold?",
         "Yes.",
         "Heat, please.",
@@ -139,7 +139,7 @@ def test_nemo_rows_pieces_and_semantics(tmp_path, run, rows_of, lines):
     found = rows_of(tmp_path / "in")
     one, two, three, beginning, whole, four = found.values()
     assert (one.text, one.language, one.duration_s, one.split) == ("the whole", "de", 2.0, "train")
-    assert one.meta["extra"] == {"snr": 12.5}
+    assert one.meta[UNKNOWN_FIELDS] == {"snr": 12.5}
     assert (two.text, two.speaker, two.duration_s) == ("a piece", "anna", 0.25)
     np.testing.assert_allclose(audio.load(two.audio), audio.load(path)[8000:12_000], atol=1e-4)
     assert two.audio.parent == tmp_path / "in" / "audio"

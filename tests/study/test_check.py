@@ -8,7 +8,7 @@ import re
 import pytest
 
 from lalm import plugins
-from lalm.config import parse_recipe
+from lalm.config import override, parse_recipe
 from lalm.errors import ConfigError, DataError
 from lalm.study.check import check_recipe
 from lalm.study.single import train
@@ -129,3 +129,21 @@ def test_the_rows_of_several_tasks_are_counted_and_shown(corpus, tmp_path):
     assert "A speech:intent_only row as the model is given it" in said
     run = train(one, tmp_path / "run", quiet=True)
     assert number(r"Plan: ([\d,]+) steps of 4 rows", said) == json.loads(run.info.read_text(encoding="utf-8"))["steps"]
+
+
+@pytest.mark.parametrize("asked", ["metric_for_best_model=exact_match", "eval_steps=3"])
+def test_what_needs_a_development_set_is_refused_as_training_refuses_it(asked, tmp_path):
+    rows = [
+        {"id": f"{split}{n}", "text": f"say {n}", "intent": "say", "split": split}
+        for n in range(3)
+        for split in ("train", "test")
+    ]
+    (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    values = {
+        "data": {"corpus": "jsonl", "root": "m.jsonl"},
+        "scheme": "text_only",
+        "backbone": {"name": "smol", "tiny": True},
+    }
+    recipe = parse_recipe(override(values, [f"train.{asked}"]), tmp_path)
+    with pytest.raises(ConfigError, match="needs a development set, and the corpus has none"):
+        check_recipe(recipe)

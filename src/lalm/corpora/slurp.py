@@ -103,6 +103,11 @@ def rows_of(root: Path, value: dict[str, Any], split: Any, cfg: Config) -> list[
         if not isinstance(value[field], str):
             raise DataError(f"field '{field}' is {value[field]!r}, a string is needed.")
     words = [token["surface"].lower() for token in value["tokens"]]
+    for entity in value["entities"]:
+        if not entity["span"] or not all(0 <= place < len(words) for place in entity["span"]):
+            raise DataError(
+                f"field 'entities': the span {entity['span']} of '{entity['type']}' is none of the {len(words)} tokens."
+            )
     slots = tuple(Slot(e["type"], " ".join(words[i] for i in e["span"])) for e in value["entities"])
     if not all(isinstance(slot.type, str) for slot in slots):
         raise DataError(f"field 'entities' is {value['entities']!r}, strings as types are needed.")

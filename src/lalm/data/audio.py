@@ -129,8 +129,22 @@ def content_hash(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def is_file(path: Path) -> bool:
+    """Whether a file is there; a name that no file can have is none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
 def _check_file(path: Path) -> None:
-    if not path.is_file():
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise DataError(
+            f"{str(path).encode(errors='backslashreplace').decode()}: its name is not UTF-8. Rename it."
+        ) from None
+    if not is_file(path):
         raise DataError(f"{path}: there is no such file.")
     if not os.access(path, os.R_OK):
         raise DataError(f"{path}: may not be read (no permission).")

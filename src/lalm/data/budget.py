@@ -48,7 +48,7 @@ def draw(
 
     `choose` orders them (none: `balanced_order` with the seed). A share is rounded to the nearest item, half an item up.
     Raises DataError if there is nothing to draw from, if a budget above zero gives no item, if more items are asked for than
-    there are, or if minutes are asked for and durations are not known.
+    there are, if more minutes are asked for than there are, or if durations are not known then.
     """
     if share == 0 or items == 0 or minutes == 0:
         return []
@@ -75,6 +75,9 @@ def _minutes(ordered: Sequence[Utterance], minutes: float) -> list[Utterance]:
         raise DataError(
             f"data.speech_minutes: {many(len(unknown), 'recording')} without duration_s, first '{unknown[0]}'."
         )
+    there = sum(heard_s(row) or 0.0 for row in ordered)
+    if 60 * minutes > there + 30:  # half a minute of rounding is forgiven
+        raise DataError(f"data.speech_minutes: {minutes:g} are asked for and the pool has {there / 60:.2f}.")
     result: list[Utterance] = []
     seconds = 0.0
     for row in ordered:

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from lalm.data.fields import relative, seconds, shown, sound, whole, words
 from lalm.errors import nearest
-from lalm.records import Clarification, Example, Role, Turn, Utterance
+from lalm.records import UNKNOWN_FIELDS, Clarification, Example, Role, Turn, Utterance
 
 FIELDS = ("context", "question", "turns", "answers", "clarification")
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -106,7 +106,7 @@ def heard_s(row: Utterance) -> float | None:
 def is_labelled(row: Utterance) -> bool:
     """Whether the row says what is right: a frame, answers, or messages of another tool that are kept as they were."""
     frame = row.frame.intent is not None or bool(row.frame.slots)
-    return frame or bool(row.answers) or row.clarification is not None or "messages" in row.meta.get("extra", {})
+    return frame or bool(row.answers) or row.clarification is not None or "messages" in row.meta.get(UNKNOWN_FIELDS, {})
 
 
 def _written(turn: Turn) -> Turn:

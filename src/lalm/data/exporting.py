@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from lalm import plugins
 from lalm.config import override
+from lalm.data import audio
 from lalm.data.manifest import json_lines, stream_manifest
 from lalm.data.problems import Problems
 from lalm.data.sources import RECIPES, corpus_of, corpus_rows, manifests, recipe_data
@@ -37,14 +39,31 @@ def export_rows(
     rows = read_rows(source, allow_outside)
     chosen = (row for row in rows if split is None or (row.split or "train") == split)
     number = module.write((_one_input(row, name) for row in chosen), Path(os.path.abspath(out)), cfg)
+    if not number:
+        _remove(out)
+        raise DataError(
+            f"{source}: holds no rows{f' of the split {split!r}' if split else ''}, so there is nothing to write."
+        )
     return f"Wrote {many(number, 'row')} of {source} to {out}."
 
 
 def _one_input(row: Utterance, name: str) -> Utterance:
-    """The row with the whole path of its recording. Raises DataError for a dialogue, which the formats have no place for."""
+    """The row with the whole path of its recording.
+
+    Raises DataError for a dialogue, which the formats have no place for, and for a file that is no audio: some formats copy it.
+    """
     if row.turns:
         raise DataError(f"row '{row.id}' has turns, and the format {name} has one sentence or recording a row.")
+    if row.audio is not None and audio.is_file(row.audio):
+        audio.info(row.audio)
     return row if row.audio is None else replace(row, audio=Path(os.path.abspath(row.audio)))
+
+
+def _remove(out: Path) -> None:
+    if out.is_dir():
+        shutil.rmtree(out)
+    else:
+        out.unlink(missing_ok=True)
 
 
 def read_rows(source: Path, allow_outside: bool = False) -> Iterator[Utterance]:
@@ -76,9 +95,9 @@ def _predictions(path: Path) -> Iterator[Utterance]:
         try:
             frame = Frame(None) if value["prediction"] is None else Frame.from_json(value["prediction"])
             words = value.get("heard") or value.get("text")
-            audio = path.parent / value["audio"] if value.get("audio") else None
-            source = "recorded" if audio else "text"
-            yield Utterance(value["id"], words, audio, frame, source=source, meta={"prediction": True})  # type: ignore[arg-type]
+            recording = path.parent / value["audio"] if value.get("audio") else None
+            source = "recorded" if recording else "text"
+            yield Utterance(value["id"], words, recording, frame, source=source, meta={"prediction": True})  # type: ignore[arg-type]
         except (KeyError, TypeError, AttributeError) as error:
             problems.append(
                 f"{path}, line {line}: not a row of predictions ({type(error).__name__}: {error}): "

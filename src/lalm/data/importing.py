@@ -149,9 +149,9 @@ class _Writer:
 
     def _sound(self, path: Path, seconds: float | None) -> tuple[Path, float]:
         """A recording's path from the manifest, and its length in seconds. Raises DataError if it is not there."""
-        if seconds is None:
+        if seconds is None or self.copy_audio:  # what is copied is audio, whatever a row says
             seconds = round(audio.info(path).duration_s, 3)
-        elif not path.is_file():
+        elif not audio.is_file(path):
             raise DataError(f"{path}: there is no such file.")
         return self._place(path), seconds
 

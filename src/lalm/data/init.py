@@ -64,7 +64,7 @@ def init_project(text: Path, audio_folder: Path | None, out: Path) -> str:
     rows, one_speaker = _of_one_speaker(rows)
     outside = any(row.audio is not None and not _is_below(row.audio, out) for row in rows)
     page = describe(sentences, matches, rows, unreadable, audio_folder, one_speaker, outside, out)
-    write_jsonl(manifest, (row_to_json(_relative(row, out), out) for row in rows))
+    write_jsonl(manifest, (row_to_json(row, out) | _audio_of(row, out) for row in rows))
     try:
         write_text(recipe, _recipe(rows, outside))
     except UserError:
@@ -181,9 +181,9 @@ def _is_below(path: Path, out: Path) -> bool:
     return Path(os.path.abspath(path)).is_relative_to(os.path.abspath(out))
 
 
-def _relative(row: Utterance, out: Path) -> Utterance:
+def _audio_of(row: Utterance, out: Path) -> dict[str, str]:
     """Audio paths are relative to the manifest, so that a folder that holds both can be moved."""
-    return row if row.audio is None else replace(row, audio=Path(os.path.relpath(row.audio, out)))
+    return {} if row.audio is None else {"audio": Path(os.path.relpath(row.audio, out)).as_posix()}
 
 
 def _recipe(rows: Iterable[Utterance], outside: bool) -> str:

@@ -12,6 +12,7 @@ from lalm.data.manifest import json_lines
 from lalm.data.slots import parse_slots, slots_from_text
 from lalm.data.table import DELIMITERS, in_words, read_table, sniff_delimiter
 from lalm.errors import DataError, many
+from lalm.languages import base
 from lalm.records import Frame, Slot
 
 JSON_EXTENSIONS = (".jsonl", ".ndjson", ".json")
@@ -110,6 +111,11 @@ def _row(line: int, values: Mapping[str, Any], columns: Columns, problems: list[
     split = SPLITS.get(given.lower()) if given else None
     if given and split is None:
         problems.append(f"column '{columns.of['split']}': is {given!r}; allowed: {', '.join(sorted(SPLITS))}.")
+    language = text("language")
+    try:
+        language = base(language) if language else None
+    except ValueError as error:
+        problems.append(f"column '{columns.of['language']}': {error}.")
     words, audio_name = text("text"), text("audio")
     if words is None and audio_name is None and {"text", "audio"} & set(columns.of) and "id" not in columns.of:
         problems.append("has neither a sentence nor a recording; at least one is needed.")
@@ -119,7 +125,7 @@ def _row(line: int, values: Mapping[str, Any], columns: Columns, problems: list[
         text=words,
         audio_name=audio_name,
         frame=Frame(text("intent"), _slots(values, columns, problems)),
-        language=text("language"),
+        language=language,
         speaker=text("speaker"),
         split=split,
         meta={name: values[name] for name in columns.left_over if values.get(name) not in (None, "")},

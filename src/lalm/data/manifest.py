@@ -13,7 +13,7 @@ from lalm.data.fields import resolve as resolve  # readers of corpora take it fr
 from lalm.data.problems import Problems
 from lalm.errors import DataError
 from lalm.languages import DEFAULT, base
-from lalm.records import Frame, Slot, Utterance
+from lalm.records import UNKNOWN_FIELDS, Frame, Slot, Utterance
 from lalm.rundir import write_jsonl
 
 _OF_ALL = ("id", "text", "audio", "intent", "slots", "language", "speaker", "duration_s", "split", "source", "meta")
@@ -88,6 +88,8 @@ def parse_row(value: Any, folder: Path, allow_outside: bool) -> tuple[Utterance 
     if not isinstance(meta, dict):
         problems.append(f"field 'meta' is {shown(meta)}, an object is needed.")
         meta = {}
+    if UNKNOWN_FIELDS in meta:
+        problems.append(f"field 'meta' holds the key '{UNKNOWN_FIELDS}', which is where unknown fields are kept.")
     slots = _slots(value.get("slots", []), problems)
     heard = bool(audio_name) or any(turn.audio is not None for turn in dialogue["turns"])
     source = one_of("source", _SOURCES, "recorded" if heard else "text")
@@ -111,7 +113,7 @@ def parse_row(value: Any, folder: Path, allow_outside: bool) -> tuple[Utterance 
             duration_s=duration_s,
             split=split,
             source=source,
-            meta={**meta, **({"extra": extra} if extra else {})},
+            meta={**meta, **({UNKNOWN_FIELDS: extra} if extra else {})},
             **dialogue,
         ),
         [],
@@ -126,7 +128,7 @@ def write_manifest(path: Path, rows: Iterable[Utterance]) -> int:
 def row_to_json(row: Utterance, folder: Path) -> dict[str, Any]:
     """The line of one utterance; unknown fields that were read come back in their place."""
     meta = dict(row.meta)
-    extra: Mapping[str, Any] = meta.pop("extra", {})
+    extra: Mapping[str, Any] = meta.pop(UNKNOWN_FIELDS, {})
     return {
         "id": row.id,
         "text": row.text,

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from lalm.data.audio import is_file
 from lalm.data.columns import AUDIO_EXTENSIONS
 from lalm.data.labelled import EXTENSIONS, LabelledFile, LabelledRow, read_labelled
 from lalm.errors import DataError, many
@@ -49,7 +50,10 @@ def match(sentences: LabelledFile, folder: Path | None) -> Matches:
 
 
 class _Index:
-    """Finds a recording by the name that a row gives it: as a path from either folder, else by a name that is unique."""
+    """Finds a recording by the name that a row gives it: as a path from either folder, else by its end where that is unique.
+
+    `clips/a.wav` is `old/clips/a.wav` and not `b/a.wav`: another folder may hold another recording of that name.
+    """
 
     def __init__(self, recordings: Sequence[Path], folder: Path | None, beside: Path) -> None:
         self._starts = [start for start in (folder, beside) if start is not None]
@@ -62,12 +66,13 @@ class _Index:
     def find(self, name: str) -> Path | None:
         for start in self._starts:
             path = start / name
-            if "\0" not in name and path.is_file():
+            if "\0" not in name and is_file(path):
                 return self._known.get(path.resolve(), path)
-        plain = name.replace("\\", "/").rsplit("/", 1)[-1]
+        *folders, plain = name.replace("\\", "/").split("/")
         for candidate in (plain, Path(plain).stem):
-            if len(self._by_name[candidate]) == 1:
-                return self._by_name[candidate][0]
+            found = [path for path in self._by_name[candidate] if _ends_with(path, folders)]
+            if len(found) == 1:
+                return found[0]
         return None
 
     def of_id(self, name: str) -> Path | None:
@@ -167,6 +172,13 @@ def _put(result: Matches, audio: Path, row: LabelledRow, path: Path, problems: l
     if known is not None and known.frame != row.frame:
         problems.append(f"{path}, line {row.line}: {audio} has another label on line {known.line} of its file.")
     result.labelled.setdefault(audio, row)
+
+
+def _ends_with(path: Path, folders: Sequence[str]) -> bool:
+    """Whether a file lies in folders that end with these; of a path from another machine some at its beginning may be missing."""
+    wanted = [folder for folder in folders if folder not in ("", ".")]
+    there = list(path.parent.parts)
+    return not wanted or wanted[-1:] == there[-1:]
 
 
 def plain_words(text: str) -> str:

@@ -15,7 +15,7 @@ from lalm.data.dialogue import all_recordings, heard_s, in_writing, is_labelled
 from lalm.data.joining import joined
 from lalm.data.manifest import read_manifest
 from lalm.errors import DataError, many
-from lalm.records import Utterance
+from lalm.records import UNKNOWN_FIELDS, Utterance
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def _check_labelled(train: Sequence[Utterance], data: DataSection) -> None:
     """Raises DataError if not one training row says what it means: the label stands in a field of another name, then."""
     if any(is_labelled(row) for row in train):
         return
-    extra = {name for row in train for name in row.meta.get("extra", {})}
+    extra = {name for row in train for name in row.meta.get(UNKNOWN_FIELDS, {})}
     hint = f" Fields that are not known: {', '.join(sorted(extra))}." if extra else ""
     raise DataError(
         f"{data.root}: none of the {len(train)} training rows has an 'intent', 'slots' or 'answers', so there is nothing to learn.{hint}"

@@ -40,7 +40,7 @@ def _timed(turn: Turn, problems: list[str]) -> Turn:
 
 def _seconds(path: Path, stated_s: float | None, problems: list[str]) -> float | None:
     """The length of a recording, from its header where it is not stated; what is wrong goes to `problems`."""
-    if stated_s is not None and path.is_file():
+    if stated_s is not None and audio.is_file(path):
         return stated_s
     try:
         return round(audio.info(path).duration_s, 3)

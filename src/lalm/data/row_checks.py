@@ -126,7 +126,7 @@ def _check_sound(
     path: Path, stated_s: float | None, decode: bool, longest_s: float
 ) -> tuple[Sound | None, list[Found]]:
     name = str(path)
-    if not path.is_file():
+    if not audio.is_file(path):
         return None, [Found("audio_missing", "audio", name, f"{path}: there is no such file.")]
     try:
         info = audio.info(path)

@@ -19,7 +19,7 @@ from lalm.errors import UserError, many, nearest
 from lalm.evaluate.parse import parse_answer
 from lalm.languages import DEFAULT, base
 from lalm.records import Example, Frame, Status, Turn, Utterance
-from lalm.rundir import RunDir, read_json, write_jsonl
+from lalm.rundir import RunDir, check_target, read_json, write_jsonl
 
 if TYPE_CHECKING:
     import numpy as np
@@ -151,6 +151,8 @@ def predict_run(
 
     folder = RunDir(run).require()
     recipe = load_recipe(folder.recipe)
+    if out is not None:
+        check_target(out, (".jsonl",), manifest)
     rows, set_name = rows_to_answer(recipe, manifest, corpus, root, split)
     warn_of_unheard(recipe, rows)
     grammar = run_grammar(folder, recipe.evaluate)

@@ -13,7 +13,7 @@ from lalm import languages, plugins
 from lalm.errors import DataError
 from lalm.evaluate import stats
 from lalm.evaluate.prediction_rows import STATUSES, by_language, check_same_items, group, read_predictions, readings
-from lalm.rundir import write_json
+from lalm.rundir import check_target, write_json
 
 DEFAULT_METRICS = (
     "intent_accuracy",
@@ -86,6 +86,8 @@ def score_predictions(
     by: str | None = None,
 ) -> dict[str, Any]:
     """Scores of a predictions file; also written to `out` if it is given. `by` "language" parts even a single language."""
+    if out is not None:
+        check_target(out, (".json",), predictions)
     rows = read_predictions(predictions)
     scores = score_rows(rows, metrics, num_resamples)
     if by is not None and "by_language" not in scores:
@@ -151,6 +153,9 @@ def score_command(
         if out is not None:
             write_json(out, scores)
         return scores
+    unused = {"--gold": gold, "--predictions": corpus_predictions, "--gold-transcripts": gold_transcripts}
+    if given := [name for name, value in unused.items() if value]:
+        raise DataError(f"lalm score: {' and '.join(given)} belong to --corpus, which is missing.")
     if predictions is None:
         raise DataError("lalm score needs a predictions file, or --corpus slurp with --gold and --predictions.")
     names = tuple(name.strip() for name in metrics.split(",")) if metrics else DEFAULT_METRICS

@@ -9,7 +9,7 @@ from typing import Any
 
 from lalm.data.labels import answer_text, read_answer
 from lalm.errors import DataError
-from lalm.records import Utterance
+from lalm.records import UNKNOWN_FIELDS, Utterance
 
 AUDIO = "<audio>"
 # text columns that stand beside the messages, so that an import gives the same rows; other tools pass over them
@@ -23,7 +23,7 @@ def conversation(row: Utterance, instruction: str) -> list[dict[str, str]]:
 
     Rows that are conversations already (`messages`) or questions (`question`, `answers`) keep their own words.
     """
-    extra = row.meta.get("extra", {})
+    extra = row.meta.get(UNKNOWN_FIELDS, {})
     if "messages" in extra:
         return _messages(extra["messages"])
     if row.question and row.answers:

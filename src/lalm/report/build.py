@@ -20,7 +20,7 @@ from lalm.report.robustness import noise_table, runs_under_noise, study_under_no
 from lalm.report.runs import RunFolder, load_runs, run_tables
 from lalm.report.standings import Standings
 from lalm.report.tables import comparison_table, free_comparison_table, latex, markdown, study_tables
-from lalm.rundir import write_text
+from lalm.rundir import check_target, write_text
 
 Format = Literal["html", "markdown", "latex"]
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")  # models write such things, too
@@ -42,6 +42,7 @@ def build_report(folders: Sequence[Path], out: Path | None = None, fmt: Format =
     path = out or folders[0] / f"report.{_ENDINGS[fmt]}"
     if path.is_dir():
         raise UserError(f"--out: {path} is a folder; name a file.")
+    check_target(path, (".html", ".htm", ".md", ".tex", ".txt"))
     text = _study(studies[0], path, fmt) if studies else _runs(load_runs(folders), path, fmt)
     write_text(path, _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text))
     return path

@@ -18,6 +18,7 @@ from lalm.errors import ConfigError, DataError, ModelError, many
 from lalm.records import Example, Stage, Utterance
 from lalm.study.costs import cost
 from lalm.study.of_tasks import tasks_in_words
+from lalm.study.single import asks_for_dev
 from lalm.train.copies import num_copies
 from lalm.train.order import epoch_rows
 from lalm.train.setup import answers_obey, attach, load_model, make_examples, plan, task_examples
@@ -35,6 +36,7 @@ def check_recipe(recipe: Recipe, hear: bool = False) -> str:
     check_recordings(pools)
     examples = make_examples(recipe, pools)
     stages = plan(recipe, examples)
+    asks_for_dev(recipe, pools)
     grammar = answers_obey(recipe, pools)
     model = load_model(recipe)
     groups = model.groups()

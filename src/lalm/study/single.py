@@ -92,6 +92,23 @@ def _train(recipe: Recipe, run: RunDir, resume: bool, quiet: bool) -> RunDir:
     return run
 
 
+def asks_for_dev(recipe: Recipe, pools: LoadedPools) -> bool:
+    """Whether the development set is answered while training.
+
+    Raises ConfigError if that is asked for without a dev set, or early stopping without a metric to watch.
+    """
+    chosen, patience = recipe.train.metric_for_best_model, recipe.train.early_stopping_patience
+    if patience is not None and chosen is None:
+        raise ConfigError(
+            "train.early_stopping_patience needs train.metric_for_best_model, the metric that it watches."
+        )
+    asked = chosen is not None or recipe.train.eval_steps is not None
+    if asked and not pools.dev:
+        key = "metric_for_best_model" if chosen else "eval_steps"
+        raise ConfigError(f"train.{key} needs a development set, and the corpus has none.")
+    return asked
+
+
 def dev_evaluation(
     recipe: Recipe, model: Model, pools: LoadedPools, grammar: Grammar | None = None
 ) -> tuple[Callable[[], Mapping[str, float]] | None, bool]:
@@ -99,16 +116,9 @@ def dev_evaluation(
 
     Raises ConfigError if one is asked for without a dev set, or early stopping without a metric to watch.
     """
-    chosen, patience = recipe.train.metric_for_best_model, recipe.train.early_stopping_patience
-    if patience is not None and chosen is None:
-        raise ConfigError(
-            "train.early_stopping_patience needs train.metric_for_best_model, the metric that it watches."
-        )
-    if chosen is None and recipe.train.eval_steps is None:
+    chosen = recipe.train.metric_for_best_model
+    if not asks_for_dev(recipe, pools):
         return None, True
-    if not pools.dev:
-        key = "metric_for_best_model" if chosen else "eval_steps"
-        raise ConfigError(f"train.{key} needs a development set, and the corpus has none.")
     names = tuple(dict.fromkeys([*recipe.evaluate.metrics, *([chosen] if chosen else [])]))
     dev = task_examples(recipe, pools.dev)
 
