@@ -40,6 +40,8 @@ from lalm.rundir import atomic
 
 WEIGHTS = Path(__file__).parent / "weights" / "ctc-smol.safetensors"
 LEXICON = Path(__file__).parent / "weights" / "lexicon-en.json.gz"
+# of words and of each word, by phones: chosen on recorded prompts that nothing is measured on (docs/models.md, LOG.md)
+WEIGHTS_OF_SEARCH = {"english": (SearchConfig.lm_weight, SearchConfig.word_bonus), "multilingual": (1.0, 0.0)}
 # not part of the wheel: in a checkout, or copied into LALM_HOME
 MULTILINGUAL = Path(__file__).parents[3] / "weights" / "gemma"
 NUM_ALTERNATIVES = 4
@@ -66,8 +68,12 @@ class Config(PluginConfig):
         "en", description="language of the words (ISO 639-1), or `row`: that of each row; for multilingual phones"
     )
     beam: int = Field(SearchConfig.beam, ge=1, description="prefixes kept in the search")
-    lm_weight: float = Field(SearchConfig.lm_weight, ge=0, description="weight of word log-probabilities in the search")
-    word_bonus: float = Field(SearchConfig.word_bonus, description="score added per word, in nats")
+    lm_weight: float | None = Field(
+        None, ge=0, description="weight of word log-probabilities in the search (none: that of the phones, 0.6 or 1.0)"
+    )
+    word_bonus: float | None = Field(
+        None, description="score added per word, in nats (none: that of the phones, 0.8 or 0)"
+    )
     soft: bool = Field(False, description="hand on expected embeddings instead of those of the best text")
     text_noise: float = Field(0.0, ge=0, lt=1, description="share of a text row's words that are misheard on purpose")
 
@@ -126,7 +132,12 @@ class CtcConnector(nn.Module):
         self.head = read_head(self._weights, config, VOCABULARIES[cfg.phones], RECIPES[cfg.phones])
         if not self._lexicon_file.is_file():
             raise ModelError(f"backbone.connector.lexicon: {self._lexicon_file}: there is no such file.")
-        self.search = SearchConfig(beam=cfg.beam, lm_weight=cfg.lm_weight, word_bonus=cfg.word_bonus)
+        weight, bonus = WEIGHTS_OF_SEARCH[cfg.phones]
+        self.search = SearchConfig(
+            beam=cfg.beam,
+            lm_weight=weight if cfg.lm_weight is None else cfg.lm_weight,
+            word_bonus=bonus if cfg.word_bonus is None else cfg.word_bonus,
+        )
         self._tokenizer: Any = None
         self._embed: list[nn.Module] = []  # in a list: the language model's weights are not this module's
 
