@@ -365,3 +365,39 @@ def test_an_export_of_nothing_is_refused(tmp_path, capsys):
     )
     assert "holds no rows of the split 'dev'" in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_one_bad_split_of_a_corpus_does_not_take_the_others_along(tmp_path, capsys):
+    header, good = "text,intent,language", "go,go,en"
+    (tmp_path / "c").mkdir()
+    for name, rows in (("train", [good] * 3), ("dev", [good, "bad,bad,elvish"]), ("test", [good, good])):
+        lines = [f"{row.replace('go', f'go {name} {number}', 1)}" for number, row in enumerate(rows)]
+        (tmp_path / "c" / f"{name}.csv").write_text("\n".join([header, *lines]), encoding="utf-8")
+    assert main(["data", "import", "csv", str(tmp_path / "c"), "--out", str(tmp_path / "all")]) == 2
+    assert "elvish" in capsys.readouterr().err
+    assert not (tmp_path / "all").exists()
+    assert main(["data", "import", "csv", str(tmp_path / "c"), "--skip-bad", "--out", str(tmp_path / "some")]) == 0
+    said = capsys.readouterr().out
+    rows = [
+        json.loads(line) for line in (tmp_path / "some" / "manifest.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
+    assert [row["split"] for row in rows] == ["train"] * 3 + ["test"] * 2
+    assert "split dev: the corpus gives all of its rows or none" in said
+
+
+def test_fields_of_nemo_that_are_called_as_ours_replace_nothing(tmp_path):
+    soundfile.write(tmp_path / "0.wav", np.zeros(8000), 16_000)
+    row = {
+        "audio_filepath": "0.wav",
+        "duration": 0.5,
+        "text": "hello",
+        "audio": "rec/1.wav",
+        "source": "en",
+        "split": "validation",
+    }
+    (tmp_path / "n.jsonl").write_text(json.dumps(row), encoding="utf-8")
+    import_rows("nemo", str(tmp_path / "n.jsonl"), tmp_path / "out")
+    found = json.loads((tmp_path / "out" / "manifest.jsonl").read_text(encoding="utf-8"))
+    assert found["audio"].endswith("0.wav")
+    assert (found["split"], found["source"]) == ("dev", "recorded")
+    assert found["meta"] == {"audio": "rec/1.wav", "source": "en"}

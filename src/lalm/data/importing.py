@@ -20,7 +20,7 @@ from lalm.data.dialogue import with_turns
 from lalm.data.intake import Intake
 from lalm.data.manifest import row_to_json
 from lalm.data.ontology import write_ontology
-from lalm.data.sources import corpus_rows
+from lalm.data.sources import SPLITS, corpus_rows
 from lalm.errors import ConfigError, DataError, UserError, many, nearest
 from lalm.records import Turn, Utterance
 
@@ -45,10 +45,13 @@ def import_rows(
     part = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=_parent(out)))
     try:
         into = Intake(part / "audio")
-        rows = module.read(source, into, cfg) if kind == "formats" else corpus_rows(module, Path(source), cfg)
+        if kind == "formats":
+            rows = _without_end(module.read(source, into, cfg), into)
+        else:
+            rows = _of_corpus(module, Path(source), cfg, into)
         written = _Writer(part, out, into, copy_audio)
         with (part / "manifest.jsonl").open("w", encoding="utf-8") as stream:
-            written.write(_without_end(rows, into), stream)
+            written.write(rows, stream)
         if into.problems.total and not skip_bad:
             into.problems.check(source)
         if not written.num_rows:
@@ -81,6 +84,20 @@ def _without_end(rows: Iterable[Utterance], into: Intake) -> Iterator[Utterance]
             raise
         for problem in error.problems:
             into.problems.append(problem)
+
+
+def _of_corpus(module: ModuleType, source: Path, cfg: Any, into: Intake) -> Iterator[Utterance]:
+    """The rows of a corpus, split by split: what is wrong in one says nothing of the others."""
+    for split in SPLITS:
+        before, number = into.problems.total, 0
+        for row in _without_end(corpus_rows(module, source, cfg, (split,)), into):
+            number += 1
+            yield row
+        if into.problems.total > before and not number:
+            into.problem(
+                f"{source}, split {split}",
+                "the corpus gives all of its rows or none: its good rows are left out as well.",
+            )
 
 
 def _check_free(out: Path) -> None:

@@ -17,7 +17,7 @@ from lalm.records import UNKNOWN_FIELDS, Frame, Slot, Utterance
 from lalm.rundir import write_jsonl
 
 _OF_ALL = ("id", "text", "audio", "intent", "slots", "language", "speaker", "duration_s", "split", "source", "meta")
-_FIELDS = (*_OF_ALL, *FIELDS)
+ROW_FIELDS = (*_OF_ALL, *FIELDS)
 _SPLITS = ("train", "dev", "test")
 _SOURCES = ("recorded", "synthetic", "text")
 
@@ -101,7 +101,7 @@ def parse_row(value: Any, folder: Path, allow_outside: bool) -> tuple[Utterance 
         problems.append(f"field 'language': {error}.")
     if problems:
         return None, problems
-    extra = {key: item for key, item in value.items() if key not in _FIELDS}
+    extra = {key: item for key, item in value.items() if key not in ROW_FIELDS}
     return (
         Utterance(
             id=str(identity),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,8 +17,9 @@ import soundfile
 from pydantic import Field
 
 from lalm.data.intake import Intake
+from lalm.data.labelled import SPLITS
 from lalm.data.labels import read_answer
-from lalm.data.manifest import resolve
+from lalm.data.manifest import ROW_FIELDS, resolve
 from lalm.data.slots import parse_slots
 from lalm.errors import DataError
 from lalm.formats._files import Line, Paths, each, read_lines, written
@@ -85,12 +86,23 @@ def _fields(value: Any, cfg: Config) -> dict[str, Any]:
         "language": value.get("lang", value.get("language", cfg.language)),
         "speaker": value.get("speaker"),
         "intent": value.get("intent"),
-        **{name: item for name, item in value.items() if name not in _READ},
+        **_others(value),
         **({"id": str(value["id"])} if isinstance(value.get("id"), str | int) else {}),
     }
     if value.get("slots") is not None:
         row["slots"] = [{"type": slot.type, "value": slot.value} for slot in parse_slots(value["slots"])]
     return {**row, **(semantics or {})}
+
+
+def _others(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields that NeMo has no name for: as they are, but in `meta` where the manifest has another field of that name."""
+    others = {name: item for name, item in value.items() if name not in _READ}
+    same = {name: others.pop(name) for name in ROW_FIELDS if name in others}
+    meta = same.pop("meta", {})
+    known: dict[str, Any] = {}
+    if isinstance(same.get("split"), str) and same["split"].lower() in SPLITS:
+        known["split"] = SPLITS[same.pop("split").lower()]
+    return {**others, **known, "meta": {**(meta if isinstance(meta, dict) else {"meta": meta}), **same}}
 
 
 def _semantics(text: str) -> dict[str, Any] | None:
