@@ -185,3 +185,14 @@ def test_a_span_that_is_none_of_the_words_is_no_slot(span, tmp_path):
     slurp = plugins.load("corpora", "slurp")
     with pytest.raises(DataError, match=r"the span .* of 'time' is none of the 3 tokens"):
         slurp.rows_of(tmp_path, row, "train", slurp.Config())
+
+
+def test_recordings_of_digits_with_other_names_are_not_passed_over(tmp_path):
+    fsdd = plugins.load("corpora", "fsdd")
+    fsdd.make_tiny(tmp_path, 0)
+    clip = next(tmp_path.rglob("*.wav"))
+    (clip.parent / "3_Jackson2_1.wav").write_bytes(clip.read_bytes())
+    assert "3_Jackson2_1" in {row.id for row in fsdd.read(tmp_path, "train", fsdd.Config())}
+    (clip.parent / "three.wav").write_bytes(clip.read_bytes())
+    with pytest.raises(DataError, match=r"1 recording not named like 7_jackson_32\.wav(.|\n)*three\.wav"):
+        list(fsdd.read(tmp_path, "train", fsdd.Config()))

@@ -328,3 +328,9 @@ def test_a_speaker_whom_a_split_column_puts_on_both_sides_is_named(tmp_path):
         lines.append(f"say number {i},say,{i}.wav,{speaker},{split}")
     (tmp_path / "l.csv").write_text("\n".join(lines), encoding="utf-8")
     assert "speaker 'ann'" in refused(tmp_path / "l.csv", tmp_path, tmp_path / "out")
+
+
+def test_sentences_that_are_tested_in_writing_are_counted(tmp_path):
+    (tmp_path / "labels.csv").write_text("text,intent,split\nhello,greet,train\nbye,part,test\n", encoding="utf-8")
+    said = init_project(tmp_path / "labels.csv", None, tmp_path / "out")
+    assert "No recordings: the recipe trains on text alone, and the test set is 1 sentence in writing." in said

@@ -16,14 +16,14 @@ import soundfile
 from pydantic import Field, PositiveInt
 
 from lalm.data.recordings import with_durations
-from lalm.errors import DataError, nearest
+from lalm.errors import DataError, many, nearest
 from lalm.plugins import PluginConfig
 from lalm.records import Frame, Utterance
 
 LICENCE = "CC-BY-SA-4.0"
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 PHRASES = ("{}", "the digit {}", "number {}", "{} please", "that is a {}", "dial {}")
-_NAME = re.compile(r"(\d)_([a-z]+)_(\d+)\.wav")
+_NAME = re.compile(r"(\d)_([A-Za-z][A-Za-z0-9]*)_(\d+)\.wav")
 
 
 class Config(PluginConfig):
@@ -51,6 +51,11 @@ def read(root: Path, split: str, cfg: Config) -> Iterator[Utterance]:
     speakers = {match[2] for _, match in files}
     if not files:
         raise DataError(f"{root}: holds no recordings named like 7_jackson_32.wav.")
+    others = sorted(
+        path.name for path in folder.iterdir() if path.suffix.lower() == ".wav" and not _NAME.fullmatch(path.name)
+    )
+    if others:
+        raise DataError(f"{folder}: {many(len(others), 'recording')} not named like 7_jackson_32.wav.", others)
     for name in cfg.test_speakers:
         if name not in speakers:
             raise DataError(f"data.corpus.test_speakers: '{name}' has no recordings.{nearest(name, speakers)}")

@@ -44,7 +44,11 @@ def describe(
         lines += _left_out(matches, unreadable)
         lines += _splits(rows, one_speaker)
     else:
-        lines += ["", "No recordings: the recipe trains on text alone, and there is nothing yet to test on."]
+        tested = sum(row.split == "test" for row in rows)
+        tests = (
+            f"the test set is {many(tested, 'sentence')} in writing" if tested else "there is nothing yet to test on"
+        )
+        lines += ["", f"No recordings: the recipe trains on text alone, and {tests}."]
     lines += ["", f"Wrote {out / 'manifest.jsonl'} ({many(len(rows), 'row')}) and {out / 'recipe.yaml'}."]
     if outside:
         lines.append(
