@@ -53,7 +53,7 @@ WHISPER = tuple(_WHISPER.split())
 # appendix C) names zh, ja, th, lo and my; the others are written alike
 UNSPACED = frozenset({"zh", "yue", "ja", "th", "lo", "my", "km", "bo", "dz"})
 
-DOTTED = frozenset({"tr", "az"})  # languages in which I is the capital of a letter without a dot
+_DOTTED = frozenset({"tr", "az"})  # languages in which I is the capital of a letter without a dot
 
 _OLD = {"iw": "he", "in": "id", "ji": "yi", "jw": "jv", "mo": "ro", "cmn": "zh", "fil": "tl"}
 _IN_WHISPER = {"nb": "no", "jv": "jw"}  # what Whisper calls it
@@ -108,7 +108,7 @@ def whisper_code(tag: str) -> str:
 
 def lower_case(text: str, language: str) -> str:
     """The text in lower case, as the language has it (Turkish and Azeri: I is the capital of a letter without a dot)."""
-    if language in DOTTED:
+    if language in _DOTTED:
         text = text.replace("I", "\u0131")
     return text.replace("\u0130", "i").lower()  # of it alone `lower` would make two characters
 

@@ -174,7 +174,13 @@ def test_audio_below_the_project_is_named_relatively_and_audio_elsewhere_is_allo
 def test_a_recording_in_another_folder_is_not_taken_for_the_one_that_is_named(tmp_path):
     noise(tmp_path / "rec" / "b" / "001.wav")
     noise(tmp_path / "rec" / "moved" / "a" / "002.wav")
-    lines = ["text,intent,audio", "one,count,a/001.wav", "two,count,a/002.wav", "three,count,old/place/a/002.wav"]
+    lines = [
+        "text,intent,audio",
+        "one,count,a/001.wav",
+        "two,count,a/002.wav",
+        "three,count,/data/rec/moved/a/002.wav",
+        "four,count,c/a/002.wav",
+    ]
     (tmp_path / "labels.csv").write_text("\n".join(lines[:3]), encoding="utf-8")
     init_project(tmp_path / "labels.csv", tmp_path / "rec", tmp_path)
     assert [row["audio"] for row in manifest(tmp_path)] == [None, "rec/moved/a/002.wav"]
@@ -183,6 +189,10 @@ def test_a_recording_in_another_folder_is_not_taken_for_the_one_that_is_named(tm
     assert [row["audio"] for row in manifest(tmp_path / "old")] == ["../rec/moved/a/002.wav"], (
         "a path of another machine"
     )
+    (tmp_path / "other.csv").write_text("\n".join([lines[0], lines[1], lines[4]]), encoding="utf-8")
+    with pytest.raises(DataError, match=r"line 3: c/a/002\.wav"):  # an inner folder alone is not enough
+        init_project(tmp_path / "other.csv", tmp_path / "rec", tmp_path / "other")
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_folder_within_one_of_its_own_name(tmp_path):

@@ -178,9 +178,8 @@ class ComposedModule(nn.Module):
         """Summed negative log-likelihood of each row's answer [B] and its number of answer tokens [B]."""
         frozen = self.num_fixed_layers()
         groups = [(list(range(len(batch.rows))), batch)]
-        if (
-            self.shares_beginnings and not frozen
-        ):  # what is kept of a row is that after a beginning; it stays the same one
+        # above frozen layers, what is kept of a row is that after one beginning, which stays the same
+        if self.shares_beginnings and not frozen:
             groups = by_beginning(batch, self.num_vectors)
         found = [self._loss(own, frozen) for _, own in groups]
         order = torch.tensor([row for rows, _ in groups for row in rows], device=self.device).argsort()

@@ -52,10 +52,11 @@ def match(sentences: LabelledFile, folder: Path | None) -> Matches:
 class _Index:
     """Finds a recording by the name that a row gives it: as a path from either folder, else by its end where that is unique.
 
-    `clips/a.wav` is `old/clips/a.wav` and not `b/a.wav`: another folder may hold another recording of that name.
+    Folders have to agree as far as both have them: another one may hold another recording of that name.
     """
 
     def __init__(self, recordings: Sequence[Path], folder: Path | None, beside: Path) -> None:
+        self._folder = folder
         self._starts = [start for start in (folder, beside) if start is not None]
         self._known = {path.resolve(): path for path in recordings}
         self._by_name: dict[str, list[Path]] = defaultdict(list)
@@ -68,12 +69,18 @@ class _Index:
             path = start / name
             if "\0" not in name and is_file(path):
                 return self._known.get(path.resolve(), path)
-        *folders, plain = name.replace("\\", "/").split("/")
+        *folders, plain = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")] or [""]
         for candidate in (plain, Path(plain).stem):
-            found = [path for path in self._by_name[candidate] if _ends_with(path, folders)]
+            found = [path for path in self._by_name[candidate] if self._fits(path, folders)]
             if len(found) == 1:
                 return found[0]
         return None
+
+    def _fits(self, path: Path, folders: Sequence[str]) -> bool:
+        """Whether a recording's folders within the folder of audio and those that a row names agree, the innermost first."""
+        below = path.parent.relative_to(self._folder or path.parent).parts
+        number = min(len(below), len(folders))
+        return list(below[len(below) - number :]) == list(folders[len(folders) - number :])
 
     def of_id(self, name: str) -> Path | None:
         found = [path for path in self._by_name[name] if path.stem == name]
@@ -172,13 +179,6 @@ def _put(result: Matches, audio: Path, row: LabelledRow, path: Path, problems: l
     if known is not None and known.frame != row.frame:
         problems.append(f"{path}, line {row.line}: {audio} has another label on line {known.line} of its file.")
     result.labelled.setdefault(audio, row)
-
-
-def _ends_with(path: Path, folders: Sequence[str]) -> bool:
-    """Whether a file lies in folders that end with these; of a path from another machine some at its beginning may be missing."""
-    wanted = [folder for folder in folders if folder not in ("", ".")]
-    there = list(path.parent.parts)
-    return not wanted or wanted[-1:] == there[-1:]
 
 
 def plain_words(text: str) -> str:
