@@ -159,7 +159,8 @@ def _row(
         problems.append("has neither a sentence nor a recording; at least one is needed.")
     audio = None
     if name is not None:
-        audio, problem = resolve(table.path.parent, str(Path(cfg.audio_folder) / name), cfg.allow_outside_paths)
+        path, allowed = str(Path(cfg.audio_folder) / name), cfg.allow_outside_paths
+        audio, problem = resolve(table.path.parent, path, allowed, "data.allow_outside_paths: true")
         problems += [f"column '{columns['audio']}': {problem}"] if problem else []
     language = cfg.language
     try:

@@ -29,19 +29,21 @@ def seconds(value: Any, field: str, problems: list[str]) -> float | None:
     return float(value)
 
 
-def resolve(
-    folder: Path, name: str, allow_outside: bool, option: str = "data.allow_outside_paths: true"
-) -> tuple[Path, str | None]:
+# What lets recordings of a manifest lie elsewhere, in a recipe and on the command line.
+OUTSIDE = "data.allow_outside_paths: true, or --allow-outside-paths where a command reads the file itself"
+
+
+def resolve(folder: Path, name: str, allow_outside: bool, option: str | None = None) -> tuple[Path, str | None]:
     """The path of a name in a data folder, and what is wrong with it: it must stay inside the folder.
 
-    `option` is what allows it to leave, for the message.
+    `option` is what allows it to leave, for the message; None if nothing does.
     """
     if "\0" in name:
         return folder, f"{shown(name)} holds a zero byte; no file can be called that."
     path = folder / name
     inside = not Path(name).is_absolute() and ".." not in Path(name).parts
     if not inside and not allow_outside:
-        return path, f"{name!r} leaves the data folder. Allowed only with {option}."
+        return path, f"{name!r} leaves the data folder." + (f" Allowed only with {option}." if option else "")
     return path, None
 
 
@@ -49,7 +51,7 @@ def sound(name: str | None, field: str, folder: Path, allow_outside: bool, probl
     """The path of a recording in a data folder; None if there is none."""
     if not name:
         return None
-    path, problem = resolve(folder, name, allow_outside)
+    path, problem = resolve(folder, name, allow_outside, OUTSIDE)
     problems += [f"field '{field}': {problem}"] if problem else []
     return path
 

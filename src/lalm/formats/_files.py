@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from lalm.data.fields import OUTSIDE
 from lalm.data.intake import Intake
 from lalm.data.labelled import SPLITS, Split
 from lalm.data.manifest import json_lines, parse_row
@@ -95,7 +96,7 @@ def checked(
     for problem in problems:
         for ours, theirs in (names or {}).items():
             problem = problem.replace(f"field '{ours}", f"field '{theirs}").replace(f"'{ours}'", f"'{theirs}'")
-        into.problem(where, problem.replace("data.allow_outside_paths: true", "allow_outside_paths=true"))
+        into.problem(where, problem.replace(OUTSIDE, "allow_outside_paths=true"))
     if row is not None:
         yield row
 
