@@ -134,7 +134,8 @@ class Backbone(Protocol):
 class Model(Protocol):
     """What loop, evaluator and server know of a model: four things and its parts.
 
-    `beginnings`, if there is one, says in words what becomes of the beginning that rows have in common. One that prepares recordings once may say which of some rows it has `to_hear(examples)` (paths and languages) and have them
+    `beginnings`, if there is one, says in words what becomes of the beginning that rows have in common, `rows_share` whether rows
+    that are computed together share it; without it they are taken to share nothing. One that prepares recordings once may say which of some rows it has `to_hear(examples)` (paths and languages) and have them
     `prepared(paths, language)` several at once.
     """
 

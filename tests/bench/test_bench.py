@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from lalm import plugins
 from lalm.backbones import qwen2_audio, smol
-from lalm.bench.plain import PlainNative
+from lalm.bench.plain import PlainComposed, PlainNative
 from lalm.bench.run import as_text, bench
 from lalm.bench.scenarios import SCENARIOS, material
 from lalm.bench.sizes import useful_tokens
 from lalm.errors import UserError
 from lalm.rundir import read_json
+from lalm.tuners import lora
 
 
 def test_both_sides_of_the_benchmark_train_alike(tmp_path, capsys):
@@ -65,3 +67,15 @@ def test_useful_tokens_are_those_of_each_row_without_padding(tmp_path):
         rows = material(tmp_path, SCENARIOS["tiny"], len)
         assert useful_tokens(model, rows) == sum(useful_tokens(model, [row]) for row in rows)
         assert useful_tokens(model, rows[:1]) > len(rows[0].instruction) + len(rows[0].answer)
+
+
+def test_the_plain_side_computes_with_classes_of_transformers_and_peft(tmp_path):
+    model = smol.make_tiny(0)
+    plugins.load("tuners", "lora").attach(model, ("llm.attention", "llm.mlp"), lora.Config(r=2))
+    changed = [name for name, part in model.module.named_modules() if hasattr(type(part), "plain_class")]
+    assert any(name.endswith("mlp") for name in changed)
+    assert any(name.endswith("q_proj") for name in changed)
+    PlainComposed(model)
+    parts = [model.module.get_submodule(name) for name in changed]
+    assert {type(part).__module__.partition(".")[0] for part in parts} == {"transformers", "peft"}
+    assert not any(hasattr(type(part), "plain_class") for part in parts)

@@ -27,6 +27,11 @@ def rows(task: str, number: int, modality: str = "text") -> list[Example]:
     return [Example(f"{task}-{modality}-{i}", "do", "yes", text="words", audio=audio, task=task) for i in range(number)]
 
 
+def at_once(number: int) -> Any:
+    """Cuts rows into portions of so many."""
+    return lambda some: [some[start : start + number] for start in range(0, len(some), number)]
+
+
 # -- by hand -----------------------------------------------------------------------------------------------------------
 
 
@@ -48,7 +53,7 @@ def test_directions_known_by_hand_come_out_as_their_cosines():
     tasks = {"a": rows("a", 2), "b": rows("b", 2), "c": rows("c", 4)}
     ways = {"a": [(1, 0), (1, 0)], "b": [(-3, 3), (0, 0)], "c": [(0, 1), (0, -1), (1, 0), (1, 0)]}
     model = Line({row.id: way for task, members in tasks.items() for row, way in zip(members, ways[task], strict=True)})
-    found = gradient_cosines(model, list(model.module.parameters()), tasks, num_at_once=3)
+    found = gradient_cosines(model, list(model.module.parameters()), tasks, at_once(3))
     # halves are every second row: of c they are (0, 1) + (1, 0) and (0, -1) + (1, 0)
     assert found == {
         "cosine/a/a": 1.0,
@@ -57,7 +62,7 @@ def test_directions_known_by_hand_come_out_as_their_cosines():
         "cosine/a/c": pytest.approx(1.0),
         "cosine/b/c": pytest.approx(-(0.5**0.5), abs=1e-4),
     }, "b/b has a half without a direction"
-    assert gradient_cosines(model, list(model.module.parameters()), {"a": tasks["a"]}, 3) == {}
+    assert gradient_cosines(model, list(model.module.parameters()), {"a": tasks["a"]}, at_once(3)) == {}
 
 
 def test_rows_are_fixed_spoken_where_they_can_be_and_not_too_many():
@@ -128,7 +133,7 @@ def test_cosines_are_those_of_gradients_that_autograd_gives_row_by_row(trained, 
 
     model.module.eval()
     model.module.train()
-    found = gradient_cosines(model, weights, chosen, num_at_once=3)
+    found = gradient_cosines(model, weights, chosen, at_once(3))
     assert model.module.training, "the mode is what it was"
     assert all(weight.grad is None for weight in weights)
     model.module.eval()
@@ -159,10 +164,10 @@ def test_measuring_changes_neither_weights_nor_what_is_drawn_at_random(trained, 
     before, drawn = [weight.detach().clone() for weight in weights], torch.get_rng_state()
     trained.model.module.train()
     chosen = fixed_rows(trained.stages[-1], trained.examples, several.train.seed)
-    first = gradient_cosines(trained.model, weights, chosen, num_at_once=16)
+    first = gradient_cosines(trained.model, weights, chosen, at_once(16))
     assert torch.equal(torch.get_rng_state(), drawn)
     assert all(torch.equal(weight, old) for weight, old in zip(weights, before, strict=True))
-    assert gradient_cosines(trained.model, weights, chosen, num_at_once=5) == pytest.approx(first, abs=1e-3), (
+    assert gradient_cosines(trained.model, weights, chosen, at_once(5)) == pytest.approx(first, abs=1e-3), (
         "without dropout, whatever is computed at once"
     )
 

@@ -15,10 +15,11 @@ from safetensors.torch import load_file
 
 from lalm.config import load_recipe, to_yaml
 from lalm.errors import ConfigError
+from lalm.records import Example
 from lalm.study.single import train
 from lalm.train.checkpoint import ADAPTER_FILE
 from lalm.train.distributed import Alone
-from lalm.train.memory import portions
+from lalm.train.memory import Portions, portions
 from lalm.train.setup import load_model
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc, as Linux has it")
@@ -108,6 +109,41 @@ def test_a_budget_is_refused_where_processes_take_the_same_turns(strategy, recip
     cfg = recipe.train.model_copy(update={"max_memory_gb": 1.0})
     with pytest.raises(ConfigError, match="with FSDP2 and ZeRO"):
         portions(load_model(recipe), [], examples["text"], cfg, False, Team())
+
+
+class Lengths:
+    """A model of rows whose ids are their lengths."""
+
+    def __init__(self, **given: Any) -> None:
+        self.module = torch.nn.Linear(1, 1)
+        vars(self).update(given)
+
+    def num_tokens(self, example: Example) -> int:
+        return int(example.id)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "model", "strategy", "portions_of"),
+    [
+        ([100, 110, 120, 130, 140], {}, "none", [3, 2]),  # 4 * 130 is more than 512
+        ([128, 128, 128, 128, 128], {}, "ddp", [4, 1]),
+        ([600, 10, 700, 10], {}, "none", [1, 1, 1, 1]),
+        ([10] * 9, {}, "none", [8, 1]),  # no more rows than were asked for
+        ([600] * 9, {"rows_share": True}, "none", [8, 1]),
+        ([600] * 9, {}, "fsdp2", [8, 1]),
+    ],
+)
+def test_on_a_processor_few_positions_at_once(lengths, model, strategy, portions_of):
+    class Team(Alone):
+        """As the launcher's configuration makes it."""
+
+    Team.strategy = strategy
+    rows = [Example(str(length), "do", "yes", text="words") for length in lengths]
+    micro = (tuple(("text", index) for index in range(len(rows))), True)
+    found = Portions(Lengths(**model), 8, Team()).cut([micro], {"text": rows})
+    assert [row for portion, _ in found for row in portion] == rows
+    assert [len(portion) for portion, _ in found] == portions_of
+    assert all(counts for _, counts in found)
 
 
 def test_a_budget_does_not_change_the_run(recipe, tmp_path):

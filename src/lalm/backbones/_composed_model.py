@@ -179,6 +179,11 @@ class ComposedModel:
         """What becomes of the beginning that rows have in common, in words."""
         return self.module.beginnings
 
+    @property
+    def rows_share(self) -> bool:
+        """Whether rows that are computed together share their beginning, and no padding is computed."""
+        return self.module.shares_beginnings
+
     def kept_bytes(self, examples: Sequence[Example]) -> int:
         """What the states of rows above frozen layers will take in memory, where they are kept (`_stack.KeptStates`)."""
         if not self.module.num_fixed_layers():

@@ -34,7 +34,7 @@ def _keeping_less(plain: type) -> type:
             found: Tensor = self.down_proj(product)
         return found
 
-    return type(plain.__name__, (plain,), {"forward": forward, "__module__": plain.__module__})
+    return type(plain.__name__, (plain,), {"forward": forward, "plain_class": plain, "__module__": plain.__module__})
 
 
 class _Gated(torch.autograd.Function):
@@ -69,7 +69,7 @@ def _made_again(product: Tensor) -> AbstractContextManager[Any]:
 
     What it is made of is read from the node once for both of them: under gradient checkpointing it cannot be read twice.
     """
-    node = product.grad_fn
+    node: Any = product.grad_fn
     if node is None:
         return nullcontext()
     place, size = product.data_ptr(), product.numel()

@@ -2,7 +2,8 @@
 
 Every time a row is seen its recording is decoded, padded to thirty seconds and encoded; prompt, vectors and answer are
 one padded sequence a row, in the order in which rows arrive; logits are computed at every position. The layers, adapters
-and the connector's weights are the very objects of the lalm model, run through their own classes' `forward`.
+and the connector's weights are the very objects of the lalm model, run through their own classes' `forward`: MLPs and adapters
+that lalm gave another class get that of transformers and peft back, for good.
 """
 
 from __future__ import annotations
@@ -21,6 +22,13 @@ RATE_HZ = 16_000
 IGNORE = -100
 
 
+def as_published(module: Any) -> Any:
+    """The module, its parts of the classes from which lalm made others."""
+    for part in module.modules():
+        part.__class__ = getattr(type(part), "plain_class", type(part))
+    return module
+
+
 class PlainComposed:
     """Whisper's encoder, the perceptron and a causal language model, of a composed model.
 
@@ -30,7 +38,7 @@ class PlainComposed:
     """
 
     def __init__(self, model: Any, as_lalm_hears: bool = False) -> None:
-        self._model, self._module, self._as_lalm_hears = model, model.module, as_lalm_hears
+        self._model, self._module, self._as_lalm_hears = model, as_published(model.module), as_lalm_hears
 
     def loss(self, examples: Sequence[Example]) -> tuple[Tensor, int]:
         """Mean negative log-likelihood of the answer tokens, and their number."""
@@ -92,7 +100,7 @@ class PlainNative:
     """A model of one `transformers` class: its own `forward` on thirty seconds of features, its own loss."""
 
     def __init__(self, model: Any, as_lalm_hears: bool = False) -> None:
-        self._model, self._module = model, model.module
+        self._model, self._module = model, as_published(model.module)
 
     def loss(self, examples: Sequence[Example]) -> tuple[Tensor, int]:
         """Mean negative log-likelihood of the answer tokens, and their number."""

@@ -8,8 +8,8 @@ halves says how alike gradients of one and the same task come out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from itertools import combinations, pairwise
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import combinations
 from random import Random
 
 import torch
@@ -39,11 +39,14 @@ def fixed_rows(stage: Stage, pools: Mapping[str, Sequence[Example]], seed: int) 
 
 
 def gradient_cosines(
-    model: Model, trained: Sequence[Tensor], rows: Mapping[str, Sequence[Example]], num_at_once: int
+    model: Model,
+    trained: Sequence[Tensor],
+    rows: Mapping[str, Sequence[Example]],
+    portions: Callable[[Sequence[Example]], Iterable[Sequence[Example]]],
 ) -> dict[str, float]:
     """`cosine/<task>/<task>` for every two tasks, in the order given, and between the halves of each task's rows.
 
-    Nothing for fewer than two tasks. Losses are taken on `num_at_once` rows at a time; the gradients of `trained` are kept in
+    Nothing for fewer than two tasks. Losses are taken on `portions` of rows; the gradients of `trained` are kept in
     main memory, two a task. A pair with a gradient of zeros is left out. Weights, their `grad` and the model's mode stay as
     they are.
     """
@@ -54,8 +57,8 @@ def gradient_cosines(
     try:
         halves = {
             task: (
-                _gradient(model, trained, members[0::2], num_at_once),
-                _gradient(model, trained, members[1::2], num_at_once),
+                _gradient(model, trained, portions(members[0::2])),
+                _gradient(model, trained, portions(members[1::2])),
             )
             for task, members in rows.items()
         }
@@ -68,11 +71,11 @@ def gradient_cosines(
     return {name: round(value, 4) for name, value in cosines.items() if value is not None}
 
 
-def _gradient(model: Model, trained: Sequence[Tensor], rows: Sequence[Example], num_at_once: int) -> Tensor:
+def _gradient(model: Model, trained: Sequence[Tensor], portions: Iterable[Sequence[Example]]) -> Tensor:
     """Gradient of the summed loss of rows [number of trained weights]; that of their mean loss points the same way."""
     total = torch.zeros(sum(weight.numel() for weight in trained))
-    for start, end in pairwise([*range(0, len(rows), num_at_once), len(rows)]):
-        nll, _ = model.loss(model.batch(rows[start:end]))
+    for rows in portions:
+        nll, _ = model.loss(model.batch(rows))
         parts = torch.autograd.grad(nll.sum(), list(trained), allow_unused=True)
         total += torch.cat(
             [

@@ -25,7 +25,6 @@ from lalm.train.launch import engine_for
 from lalm.train.log import TrainLog
 from lalm.train.memory import portions, ran_out, used_rows
 from lalm.train.optim import schedule, uses_bf16
-from lalm.train.order import Row
 from lalm.train.steps import names_of_stage, plan_steps, stage_keys
 
 Evaluate = Callable[[], Mapping[str, float]]
@@ -124,7 +123,7 @@ def fit(
         told = None
         while told is None:
             try:
-                told = _gradients(engine, at_once.cut(engine.share(step.micro_batches)), pools, autocast)
+                told = _gradients(engine, at_once.cut(engine.share(step.micro_batches), pools), autocast)
             except (RuntimeError, MemoryError) as error:
                 if not ran_out(error):
                     raise
@@ -151,7 +150,7 @@ def fit(
             cosines: Mapping[str, float] = {}
             if stage_ends and we.strategy in ("none", "ddp"):  # where each process holds the whole model
                 with autocast:
-                    cosines = gradient_cosines(model, trained, fixed_rows(stage, pools, cfg.seed), at_once.num_rows)
+                    cosines = gradient_cosines(model, trained, fixed_rows(stage, pools, cfg.seed), at_once.of)
             log.line(done, stage.name, learning_rate=rate, grad_norm=round(norm, 4), **cosines)
         if stage_ends and store is not None and done < total:
             weights = checkpoint.trained_state(model)
@@ -174,14 +173,12 @@ def fit(
 
 def _gradients(
     engine: Engine,
-    portions: Sequence[tuple[tuple[Row, ...], bool]],
-    pools: Mapping[str, Sequence[Example]],
+    portions: Sequence[tuple[Sequence[Example], bool]],
     autocast: torch.autocast,
-) -> list[tuple[list[Example], list[float], list[int]]]:
+) -> list[tuple[Sequence[Example], list[float], list[int]]]:
     """Add up the gradients of a step; the rows that count, with their summed losses and numbers of answer tokens."""
     told = []
-    for turn, (rows, counts) in enumerate(portions, 1):
-        examples = [pools[pool][index] for pool, index in rows]
+    for turn, (examples, counts) in enumerate(portions, 1):
         with autocast:
             nll, tokens = engine.loss(examples)
         engine.backward(nll.sum() if counts else 0.0 * nll.sum(), turn == len(portions))

@@ -25,24 +25,52 @@ from lalm.train.lean import largest_kept
 from lalm.train.order import Row
 
 MicroBatch = tuple[Row, ...]
+# On a processor rows that share nothing gain nothing from more neighbours than make so many positions: they are padded, and what
+# is kept of them leaves the caches (LOG.md).
+POSITIONS_ON_A_PROCESSOR = 512
+TURNS_OF_THEIR_OWN = (
+    "none",
+    "ddp",
+)  # elsewhere fewer portions of a short micro-batch would keep the other processes waiting
 WORKING_SHARE = 0.1  # of what is kept for the way back: what the way back itself needs for a moment
-WORKING_SHARE_OF_A_LAYER = 0.6  # the same of a layer that was computed again
+WORKING_SHARE_OF_A_LAYER = 1.0  # the same of a layer that was computed again
 _M_MMAP_THRESHOLD, _LARGE = -3, 2**18  # of glibc's malloc.h; bytes
 
 
 class Portions:
-    """Cuts micro-batches into what is computed at once."""
+    """Cuts micro-batches into what is computed at once: so many rows, and of models whose rows share nothing so many positions."""
 
-    def __init__(self, num_rows: int, team: Alone) -> None:
-        self.num_rows, self._team, self._halved = num_rows, team, False
+    def __init__(self, model: Model, num_rows: int, team: Alone) -> None:
+        self.num_rows, self._model, self._team, self._halved = num_rows, model, team, False
+        on_processor = next(model.module.parameters()).device.type == "cpu"
+        limited = on_processor and team.strategy in TURNS_OF_THEIR_OWN and not getattr(model, "rows_share", False)
+        self._positions = POSITIONS_ON_A_PROCESSOR if limited else None
 
-    def cut(self, shared: Sequence[tuple[MicroBatch, bool]]) -> list[tuple[MicroBatch, bool]]:
+    def cut(
+        self, shared: Sequence[tuple[MicroBatch, bool]], pools: Mapping[str, Sequence[Example]]
+    ) -> list[tuple[Sequence[Example], bool]]:
         """The same rows in portions, and whether they count (see `Engine.share`)."""
         return [
-            (rows[start : start + self.num_rows], counts)
+            (portion, counts)
             for rows, counts in shared
-            for start in range(0, len(rows), self.num_rows)
+            for portion in self.of([pools[pool][index] for pool, index in rows])
         ]
+
+    def of(self, examples: Sequence[Example]) -> list[list[Example]]:
+        """Rows in portions, in their order."""
+        found: list[list[Example]] = []
+        longest = 0
+        for example in examples:
+            length = 0 if self._positions is None else self._model.num_tokens(example)
+            longest = max(longest, length)
+            if not found or not self._has_room(len(found[-1]) + 1, longest):
+                found.append([])
+                longest = length
+            found[-1].append(example)
+        return found
+
+    def _has_room(self, num_rows: int, longest: int) -> bool:
+        return num_rows <= self.num_rows and (self._positions is None or num_rows * longest <= self._positions)
 
     def halve(self, error: BaseException) -> None:
         """Go on with half as many rows at once, with a message. Raises UserError the second time, or where it cannot help."""
@@ -81,8 +109,8 @@ def portions(
     """
     size = cfg.per_device_train_batch_size
     if cfg.max_memory_gb is None or not examples:
-        return Portions(size, team)
-    if team.strategy not in ("none", "ddp"):  # portions of a short micro-batch are fewer, and the others would wait
+        return Portions(model, size, team)
+    if team.strategy not in TURNS_OF_THEIR_OWN:
         raise ConfigError(
             "train.max_memory_gb: with FSDP2 and ZeRO all processes take the same turns, so micro-batches are not cut there. "
             "Leave it out, or lower train.per_device_train_batch_size."
@@ -100,7 +128,7 @@ def portions(
         )
     fits = 1 + int(room // max(1, more))
     fits = min(team.gather(fits))
-    return Portions(min(size, fits), team)
+    return Portions(model, min(size, fits), team)
 
 
 def rows_bytes(model: Model, longest: Sequence[Example], bf16: bool) -> tuple[int, int]:
@@ -149,7 +177,7 @@ def step_bytes(model: Model, examples: Sequence[Example], bf16: bool) -> int:
     """Memory of a forward and backward pass over rows beyond the model: what is kept for the way back, and working space.
 
     Of layers that are computed again (`train.gradient_checkpointing`) one at a time keeps its own when it is its turn, and on
-    the way back through it needs more than half as much again: its gradients are then a large part of all that there is.
+    the way back through it needs as much again: its gradients are then a large part of all that there is.
     """
     kept = _kept_bytes(model, examples, bf16)
     with largest_kept(model.module) as computed_again:

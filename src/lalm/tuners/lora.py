@@ -37,6 +37,8 @@ def attach(model: Model, groups: Sequence[str], cfg: Config) -> list[str]:
     """
     from peft import LoraConfig, get_peft_model  # torch: not needed to check a recipe
 
+    from lalm.tuners._lean_lora import make_lean
+
     targets = [target for group in groups for target in _targets(model, group, cfg)]
     if not targets:
         raise ConfigError("train.groups is empty: nothing would be trained.")
@@ -49,6 +51,7 @@ def attach(model: Model, groups: Sequence[str], cfg: Config) -> list[str]:
         target_modules=targets,
     )
     wrapped = get_peft_model(model.module, config)
+    make_lean(wrapped)
     model.peft = wrapped
     return [name for name, parameter in model.module.named_parameters() if parameter.requires_grad]
 
