@@ -257,3 +257,23 @@ def test_score_prints_json_alone(tmp_path: Path):
     done = lalm_command("score", str(tmp_path / "p.jsonl"), "--metrics", "exact_match", "--json")
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout)["metrics"]["exact_match"]["value"] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["check", "studies/fsdd.yaml"], "this is a study, and a recipe is needed. Studies are run with: lalm study"),
+        (["data", "validate", "studies/fsdd.yaml"], "this is a study, and a recipe is needed"),
+        (
+            ["study", "recipes/curriculum.yaml"],
+            "this is a recipe, and a study is needed. Recipes are run with: lalm train",
+        ),
+    ],
+)
+def test_a_study_for_a_recipe_and_the_other_way_round(arguments, said, monkeypatch, capsys):
+    monkeypatch.chdir(Path(__file__).parents[1])
+    assert cli.main(arguments) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert arguments[-1] in err.partition(said)[2] + err.partition(said)[0]
+    assert len(err.strip().splitlines()) == 1

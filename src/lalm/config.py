@@ -129,7 +129,15 @@ def override(values: dict[str, Any], assignments: Sequence[str]) -> dict[str, An
 
 def load_recipe(path: Path, assignments: Sequence[str] = ()) -> Recipe:
     """The recipe of a file, its paths made absolute. Raises ConfigError with every problem at once."""
-    return parse_recipe(override(read_yaml(path), assignments), base=path.parent, where=str(path))
+    return parse_recipe(override(read_recipe(path), assignments), base=path.parent, where=str(path))
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """What stands in a recipe's file. Raises ConfigError for a study's."""
+    values = read_yaml(path)
+    if "recipe" in values and "data" not in values:
+        raise ConfigError(f"{path}: this is a study, and a recipe is needed. Studies are run with: lalm study {path}")
+    return values
 
 
 def parse_recipe(values: Mapping[str, Any], base: Path, where: str = "") -> Recipe:

@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from lalm import plugins
-from lalm.config import DataSection, read_yaml
+from lalm.config import DataSection, read_recipe
 from lalm.data.labelled import Split
 from lalm.data.pools import corpus_options
 from lalm.errors import ConfigError, DataError
@@ -21,7 +21,7 @@ SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 
 def recipe_data(path: Path) -> DataSection:
     """The `data` section of a recipe, paths made absolute; the other sections are not looked at, so no model is loaded."""
-    values = read_yaml(path)
+    values = read_recipe(path)
     folders = values.get("plugins") or []
     if not isinstance(folders, list) or not all(isinstance(folder, str) for folder in folders):
         raise ConfigError(f"{path}: plugins: a list of folders is needed.")

@@ -88,7 +88,10 @@ class Run:
 
 def load_study(path: Path, assignments: Sequence[str] = ()) -> tuple[Study, Path]:
     """The study of a file and the folder that its relative paths start from. Raises ConfigError with every problem."""
-    study = plugins.parse(Study, override(read_yaml(path), assignments), str(path))
+    values = read_yaml(path)
+    if "data" in values and "recipe" not in values:
+        raise ConfigError(f"{path}: this is a recipe, and a study is needed. Recipes are run with: lalm train {path}")
+    study = plugins.parse(Study, override(values, assignments), str(path))
     for key, shares in [
         ("speech_shares", study.speech_shares),
         *((f"only_at.{k}", v) for k, v in study.only_at.items()),
