@@ -18,7 +18,7 @@ help:
 	@echo "make fsdd      the study on real spoken digits, in out/fsdd"
 	@echo "make selectors the study of which coffee orders to record, in out/selectors"
 	@echo "make sqa       the study of spoken questions, one task and several, in out/sqa; sqa-full: more shares, seeds and ablations"
-	@echo "make xling     the study of what English speech buys for French, in out/xling"
+	@echo "make xling     the study of what English speech buys for French, in out/xling (Gemma's terms: LALM_ACCEPT_GEMMA_TERMS=1)"
 	@echo "make bench     training and answering beside a plain reference, in bench/"
 	@echo "make check     format, lint, types, tests"
 	@echo "make clean     remove .venv, caches and builds; what is in out/ stays"

@@ -140,6 +140,14 @@ def read_recipe(path: Path) -> dict[str, Any]:
     return values
 
 
+def read_study(path: Path) -> dict[str, Any]:
+    """What stands in a study's file. Raises ConfigError for a recipe's."""
+    values = read_yaml(path)
+    if "data" in values and "recipe" not in values:
+        raise ConfigError(f"{path}: this is a recipe, and a study is needed. Recipes are run with: lalm train {path}")
+    return values
+
+
 def parse_recipe(values: Mapping[str, Any], base: Path, where: str = "") -> Recipe:
     """A recipe from parsed YAML; relative paths are taken from `base`; plug-in names and options are checked.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -208,3 +209,22 @@ def test_a_study_ends_with_its_table_and_the_page(tmp_path, capsys):
     assert [line.split("  ")[0] for line in lines[1:4]] == ["recordings", "text only", "speech only"]
     assert lines[-1] == f"Done: {out / 'report.html'}"
     assert (out / "report.html").is_file()
+
+
+def test_a_study_may_name_a_file_with_its_recipe(tmp_path):
+    study = {
+        "title": "t",
+        "recipe": "own.yaml",
+        "schemes": ["text_only"],
+        "speech_shares": [0],
+        "primary_metric": "exact_match",
+    }
+    (tmp_path / "study.yaml").write_text(json.dumps(study), encoding="utf-8")
+    (tmp_path / "own.yaml").write_text(
+        (STUDIES.parent / "recipes" / "text_only.yaml").read_text(encoding="utf-8"), encoding="utf-8"
+    )
+    found = runs(*load_study(tmp_path / "study.yaml"))
+    assert {run.recipe.data.corpus.name for run in found} == {"jsonl"}
+    (tmp_path / "own.yaml").write_text(json.dumps(study), encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"own\.yaml: this is a study, and a recipe is needed"):
+        runs(*load_study(tmp_path / "study.yaml"))

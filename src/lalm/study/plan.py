@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from lalm import plugins
-from lalm.config import PluginChoice, Recipe, override, parse_recipe, read_yaml
+from lalm.config import PluginChoice, Recipe, override, parse_recipe, read_recipe, read_study
 from lalm.cores import gpus
 from lalm.errors import ConfigError, nearest
 from lalm.records import Pools
@@ -88,10 +88,7 @@ class Run:
 
 def load_study(path: Path, assignments: Sequence[str] = ()) -> tuple[Study, Path]:
     """The study of a file and the folder that its relative paths start from. Raises ConfigError with every problem."""
-    values = read_yaml(path)
-    if "data" in values and "recipe" not in values:
-        raise ConfigError(f"{path}: this is a recipe, and a study is needed. Recipes are run with: lalm train {path}")
-    study = plugins.parse(Study, override(values, assignments), str(path))
+    study = plugins.parse(Study, override(read_study(path), assignments), str(path))
     for key, shares in [
         ("speech_shares", study.speech_shares),
         *((f"only_at.{k}", v) for k, v in study.only_at.items()),
@@ -126,7 +123,7 @@ def runs(study: Study, base: Path) -> list[Run]:
     """Every run of the grid, shared prefixes first. Raises ConfigError if the recipe is not right."""
     if isinstance(study.recipe, Path):
         file = base / study.recipe
-        values, folder = read_yaml(file), file.parent
+        values, folder = read_recipe(file), file.parent
     else:
         values, folder = dict(study.recipe), base
     result = []

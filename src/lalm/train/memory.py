@@ -28,10 +28,8 @@ MicroBatch = tuple[Row, ...]
 # On a processor rows that share nothing gain nothing from more neighbours than make so many positions: they are padded, and what
 # is kept of them leaves the caches (LOG.md).
 POSITIONS_ON_A_PROCESSOR = 512
-TURNS_OF_THEIR_OWN = (
-    "none",
-    "ddp",
-)  # elsewhere fewer portions of a short micro-batch would keep the other processes waiting
+# Elsewhere processes take the same turns: fewer portions of a short micro-batch would keep the others waiting.
+TURNS_OF_THEIR_OWN = ("none", "ddp")
 WORKING_SHARE = 0.1  # of what is kept for the way back: what the way back itself needs for a moment
 WORKING_SHARE_OF_A_LAYER = 1.0  # the same of a layer that was computed again
 _M_MMAP_THRESHOLD, _LARGE = -3, 2**18  # of glibc's malloc.h; bytes
@@ -80,6 +78,7 @@ class Portions:
                 "train.gradient_accumulation_steps by as much, set train.max_memory_gb, or set train.gradient_checkpointing."
             ) from error
         self._halved, self.num_rows = True, self.num_rows // 2
+        self._positions = None if self._positions is None else self._positions // 2
         traceback.clear_frames(error.__traceback__)  # tensors are held by where the error came from, and in circles
         gc.collect()
         give_back_what_is_freed()
