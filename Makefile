@@ -47,8 +47,9 @@ sqa-full: out/sqa_speech/README.md
 	$(BIN)/lalm study studies/sqa_full.yaml --out out/sqa_full
 
 out/xling_speech/manifest.jsonl: recipes/transfer/sentences.yaml | $(RUN)
-	$(PIP_INSTALL) -e '.[synth]'
-	$(BIN)/lalm data synth recipes/transfer/sentences.yaml --engine espeak_ng --engine kokoro --out out/xling_speech
+	$(PIP_INSTALL) -e '.[synth]' ttspico
+	$(BIN)/lalm data synth recipes/transfer/sentences.yaml --engine kokoro@train --engine flite@train --engine pico@test \
+	  --voices kokoro=bf_alice,bf_emma,bf_lily,bm_daniel,bm_george --out out/xling_speech
 	@touch $@
 
 xling: out/xling_speech/manifest.jsonl

@@ -83,7 +83,13 @@ def _add_synth(add: argparse.ArgumentParser) -> None:
     add.add_argument(
         "--list", action="store_true", help="print engines, languages and voices of this machine, and stop"
     )
-    add.add_argument("--engine", action="append", default=[], help="synthesis engine; several share the sentences")
+    add.add_argument(
+        "--engine",
+        action="append",
+        default=[],
+        metavar="NAME[@SPLIT]",
+        help="synthesis engine; several share the sentences, NAME@test speaks those of the test set alone",
+    )
     add.add_argument(
         "--voices",
         action="append",
@@ -147,17 +153,18 @@ def _range(text: str) -> tuple[float, float]:
 def _synth(args: argparse.Namespace) -> None:
     from lalm.errors import ConfigError
     from lalm.plugins import add_roots, load
-    from lalm.speak.engines import list_engines
+    from lalm.speak.engines import engines_asked_for, list_engines
     from lalm.speak.rows import Manner, rows_of, speak_rows
 
     add_roots(args.plugins)
+    engines, only = engines_asked_for(args.engine)
     if args.list:
-        print(list_engines(args.language or "en", args.engine))
+        print(list_engines(args.language or "en", engines))
         return
     if args.out is None:
         raise ConfigError("--out DIR is needed: the folder for manifest.jsonl and audio/.")
     manner = Manner(
-        tuple(args.engine),
+        engines,
         tuple(args.voices),
         args.language,
         args.speed,
@@ -166,6 +173,7 @@ def _synth(args: argparse.Namespace) -> None:
         args.copies,
         args.seed,
         args.recorded,
+        only,
     )
     rows = rows_of(args.source, args.corpus, args.root, args.allow_outside_paths)
     licence = None if args.corpus is None else getattr(load("corpora", args.corpus), "LICENCE", None)

@@ -25,8 +25,8 @@ from lalm.data.manifest import read_manifest
 from lalm.data.pools import load_pools
 from lalm.errors import ConfigError, DataError, MissingExtraError, UserError
 from lalm.speak.clips import Clip, keep, spoken
-from lalm.speak.engines import list_engines, plain_voices
-from lalm.speak.rows import Manner, plan, rows_of, speak_rows
+from lalm.speak.engines import engines_asked_for, list_engines, plain_voices
+from lalm.speak.rows import Manner, deal_to_splits, plan, rows_of, speak_rows
 
 SAMPLES_A_SECOND = 16_000
 
@@ -215,6 +215,31 @@ def test_two_commands_for_two_splits_keep_voices_apart(tmp_path, manifest):
         assert {row.split for row in made} == {split}
         voices[split] = {row.speaker for row in made}
     assert not voices["train"] & voices["test"]
+
+
+def test_an_engine_for_one_split_speaks_there_and_the_others_share_the_rest(tmp_path, manifest, engines):
+    (tmp_path / "synth").mkdir()
+    shutil.copy(engines / "synth" / "tones.py", tmp_path / "synth" / "bells.py")
+    plugins.add_roots([tmp_path])
+    splits = ["train"] * 9 + ["test"] * 3
+    source = manifest([{"id": f"{split}{i}", "text": "say it", "split": split} for i, split in enumerate(splits)])
+    command = ["data", "synth", str(source), "--engine", "tones@test", "--engine", "bells", "--out"]
+    assert main([*command, str(tmp_path / "out")]) == 0
+    made = read_manifest(tmp_path / "out" / "manifest.jsonl")
+    spoken_by = {(row.meta["engine"], row.split): row.meta["voice"] for row in made}
+    assert {split for engine, split in spoken_by if engine == "tones"} == {"test"}
+    assert ("bells", "train") in spoken_by
+    with pytest.raises(UserError, match="none is left for train"):
+        deal_to_splits(rows_of(source, None, None), Manner(("tones",), only={"tones": "test"}), None)
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [(["pico@tests"], r"'tests' is no split.*Did you mean 'test'"), (["pico", "pico@test"], "pico was named before")],
+)
+def test_an_engine_for_no_split_or_named_twice_is_refused(asked, said):
+    with pytest.raises(ConfigError, match=said):
+        engines_asked_for(asked)
 
 
 def test_rows_of_several_languages_and_ids_that_stand_in_two_splits(manifest):

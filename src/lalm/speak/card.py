@@ -113,7 +113,8 @@ def _voice_rows(rows: Sequence[Utterance]) -> list[list[str]]:
 def _settings(manner: Manner) -> list[str]:
     drawn = [("speed", manner.speed), ("pitch", manner.pitch), ("reverberation time in seconds", manner.room_s)]
     lines = [f"- {name}: {_range(limits)}" for name, limits in drawn if limits is not None]
-    return [f"- engines: {', '.join(manner.engines)}", *lines, f"- copies: {manner.copies}", f"- seed: {manner.seed}"]
+    engines = [f"{name} (for {manner.only[name]} alone)" if name in manner.only else name for name in manner.engines]
+    return [f"- engines: {', '.join(engines)}", *lines, f"- copies: {manner.copies}", f"- seed: {manner.seed}"]
 
 
 def _range(limits: Range) -> str:

@@ -31,13 +31,16 @@ def roles_of(row: Utterance) -> list[Role]:
 
 
 def named_voices(
-    rows: Sequence[Utterance], known: Mapping[str, Mapping[str, Sequence[str]]], problems: list[str]
+    rows: Sequence[Utterance],
+    known: Mapping[str, Mapping[str, Sequence[str]]],
+    bound: Mapping[Voice, str],
+    problems: list[str],
 ) -> dict[Voice, str]:
-    """The voices that rows name themselves in `meta.voices`, each with the split it speaks for then.
+    """The voices that are `bound` to a split and those that rows name in `meta.voices`, each with the split it speaks for.
 
     `known` are the voices of the command by language and engine. What is wrong goes to `problems`.
     """
-    given: dict[Voice, str] = {}
+    given = dict(bound)
     names = {
         language: [f"{engine}/{voice}" for engine, voices in engines.items() for voice in voices]
         for language, engines in known.items()

@@ -8,6 +8,7 @@ from types import ModuleType
 from lalm import plugins
 from lalm.errors import ConfigError, MissingExtraError, UserError, many, nearest
 
+SPLITS = ("train", "dev", "test")
 SHOWN = 40  # voices that are listed by name
 
 
@@ -48,6 +49,23 @@ def _is_mixture(voice: str, known: set[str]) -> bool:
 def _some(voices: Sequence[str]) -> str:
     more = f" and {len(voices) - SHOWN} more" if len(voices) > SHOWN else ""
     return ", ".join(voices[:SHOWN]) + more if voices else "none"
+
+
+def engines_asked_for(asked: Sequence[str]) -> tuple[tuple[str, ...], dict[str, str]]:
+    """The names of `kokoro` and `pico@test`, and the split of those that speak for one only. Raises ConfigError for another."""
+    names: list[str] = []
+    only: dict[str, str] = {}
+    for text in asked:
+        name, at, split = text.partition("@")
+        if at and split not in SPLITS:
+            raise ConfigError(
+                f"--engine {text}: '{split}' is no split.{nearest(split, SPLITS)} Allowed: {', '.join(SPLITS)}."
+            )
+        if name in names:
+            raise ConfigError(f"--engine {text}: {name} was named before; an engine speaks for all splits, or for one.")
+        names.append(name)
+        only |= {name: split} if at else {}
+    return tuple(names), only
 
 
 def voices_asked_for(engines: Sequence[str], asked: Sequence[str]) -> dict[str, list[str]]:

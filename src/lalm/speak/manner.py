@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from random import Random
 
 from lalm.errors import ConfigError
@@ -28,6 +29,7 @@ class Manner:
     copies: int = 1
     seed: int = 0
     recorded: bool = False  # also what is said in recordings, where that is written
+    only: Mapping[str, str] = field(default_factory=dict)  # engine -> the one split that it speaks for
 
 
 def check_manner(manner: Manner) -> None:

@@ -136,7 +136,13 @@ def deal_to_splits(texts: Sequence[Utterance], manner: Manner, split: str | None
     now = [language for language in sizes if split is None or sizes[language][split]]
     known = voices_by_language(manner.engines, voices_asked_for(manner.engines, manner.voices), now)
     problems: list[str] = []
-    given = named_voices([row for row in texts if row.language in now], known, problems)
+    bound = {
+        (engine, voice): split_of_engine
+        for engine, split_of_engine in manner.only.items()
+        for by_engine in known.values()
+        for voice in by_engine.get(engine, ())
+    }
+    given = named_voices([row for row in texts if row.language in now], known, bound, problems)
     check_dialogues(texts, problems)
     result = {}
     for language in now:

@@ -82,7 +82,8 @@ def speak(text: str, voice: str, language: str, cfg: Config) -> tuple[np.ndarray
     spoken = _CHANGES.sub("", phonemes(text, accent, "the synthesis engine kokoro"))
     for old, new in _SPELLINGS if language == "en" else _SPELLINGS_OF_OTHERS:
         spoken = spoken.replace(old, new)
-    ids = [vocabulary[letter] for letter in spoken if letter in vocabulary][:MAX_PHONEMES]
+    spoken = spoken[: MAX_PHONEMES - 1] + _end(text)
+    ids = [vocabulary[letter] for letter in spoken if letter in vocabulary]
     style = _style(voice)[min(len(ids), MAX_PHONEMES) - 1]
     inputs = {
         "tokens": np.array([[0, *ids, 0]], dtype=np.int64),
@@ -90,6 +91,12 @@ def speak(text: str, voice: str, language: str, cfg: Config) -> tuple[np.ndarray
         "speed": np.array([cfg.speed], dtype=np.float32),
     }
     return np.asarray(session.run(None, inputs)[0], np.float32).ravel(), SAMPLE_RATE_HZ
+
+
+def _end(text: str) -> str:
+    """The mark that a sentence ends with: Kokoro was trained on whole sentences and mumbles one that does not end."""
+    last = text.rstrip()[-1:]
+    return last if last in ("!", "?") else "."
 
 
 def _style(voice: str) -> np.ndarray:
