@@ -14,9 +14,9 @@ from lalm import plugins
 from lalm.config import load_recipe
 from lalm.data.labels import answer_text
 from lalm.data.manifest import read_manifest
+from lalm.data.predictions import read_predictions
 from lalm.evaluate import gap, robustness, trajectories
 from lalm.evaluate.parse import parse_answer
-from lalm.evaluate.prediction_rows import read_predictions
 from lalm.evaluate.score import score_rows
 from lalm.records import Frame, Slot
 from lalm.sections import EvaluateSection

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from lalm.data.predictions import read_predictions
 from lalm.errors import DataError
 from lalm.evaluate.parse import asks_back
 from lalm.evaluate.predict import prediction_row
-from lalm.evaluate.prediction_rows import read_predictions, readings
+from lalm.evaluate.prediction_rows import readings
 from lalm.evaluate.score import compare_rows, score_rows
 from lalm.records import Example, Frame, Reading, Turn
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from lalm.cli import main
+from lalm.data.predictions import read_predictions
 from lalm.errors import DataError
-from lalm.evaluate.prediction_rows import read_predictions
 from lalm.evaluate.score import as_text, compare_runs, score_rows
 
 

@@ -338,6 +338,7 @@ def test_a_file_that_is_no_audio_is_not_carried_away(tmp_path, capsys):
         "id": "a",
         "gold": {"intent": "i", "slots": []},
         "prediction": {"intent": "i", "slots": []},
+        "status": "ok",
         "audio": str(secret),
     }
     (tmp_path / "p.jsonl").write_text(json.dumps(answered), encoding="utf-8")
@@ -345,6 +346,7 @@ def test_a_file_that_is_no_audio_is_not_carried_away(tmp_path, capsys):
         main(["data", "export", "hf", str(tmp_path / "p.jsonl"), "layout=audiofolder", "--out", str(tmp_path / "e")])
         == 2
     )
+    assert "secret: is not audio" in capsys.readouterr().err
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.wav").symlink_to(secret)
     row = {"id": "a", "text": "hi", "intent": "i", "audio": "a.wav", "duration_s": 1.0}
@@ -354,6 +356,31 @@ def test_a_file_that_is_no_audio_is_not_carried_away(tmp_path, capsys):
     assert "not audio" in capsys.readouterr().err
     assert not (tmp_path / "e").exists()
     assert not (tmp_path / "i").exists()
+
+
+@pytest.mark.parametrize("name", ["rasa", "dialogflow", "slurp", "nemo"])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"id": 5},
+        {"text": 12},
+        {"heard": ["a"]},
+        {"audio": 3},
+        {"prediction": {"intent": 5, "slots": []}},
+        {"prediction": {"intent": "i", "slots": [{"type": 1, "value": 2}]}},
+        {"prediction": "free words"},
+        {"gold": None},
+        {"status": "fine"},
+    ],
+)
+def test_predictions_that_are_malformed_are_listed_and_not_exported(name, wrong, tmp_path, capsys):
+    frame = {"intent": "i", "slots": []}
+    good = {"id": "a", "gold": frame, "prediction": frame, "status": "ok", "text": "say it"}
+    rows = [good, {**good, "id": "b", **wrong}]
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    assert main(["data", "export", name, str(tmp_path / "p.jsonl"), "--out", str(tmp_path / "e")]) == 2
+    assert f"p.jsonl, line 2: field '{next(iter(wrong))}'" in capsys.readouterr().err
+    assert not (tmp_path / "e").exists()
 
 
 def test_an_export_of_nothing_is_refused(tmp_path, capsys):

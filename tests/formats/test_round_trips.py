@@ -202,8 +202,8 @@ def test_our_predictions_are_scored_by_slurps_rules(tmp_path, run, lines):
     predictions = lines(
         tmp_path / "test.jsonl",
         *(
-            {"id": f"a-{n}", "gold": frame, "prediction": given, "raw": "", "status": "ok", "audio": f"x/a-{n}.flac"}
-            for n, given in enumerate(answers, 1)
+            {"id": f"a-{n}", "gold": frame, "prediction": given, "raw": "", "status": status, "audio": f"x/a-{n}.flac"}
+            for n, (given, status) in enumerate(zip(answers, ("ok", "ok", "failed"), strict=True), 1)
         ),
     )
     out = tmp_path / "slurp.jsonl"

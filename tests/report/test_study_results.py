@@ -11,8 +11,8 @@ import soundfile
 from fake_study import make_study, results_of
 from plain_results import cell
 
+from lalm.data.predictions import read_predictions
 from lalm.errors import DataError
-from lalm.evaluate.prediction_rows import read_predictions
 from lalm.evaluate.score import compare_runs
 from lalm.study.answers import Answers
 from lalm.study.curves import curves

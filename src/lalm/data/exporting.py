@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -13,10 +12,10 @@ from lalm import plugins
 from lalm.config import override
 from lalm.data import audio
 from lalm.data.manifest import json_lines, stream_manifest
-from lalm.data.problems import Problems
+from lalm.data.predictions import stream_predictions
 from lalm.data.sources import RECIPES, corpus_of, corpus_rows, manifests, recipe_data
 from lalm.errors import DataError, UserError, many
-from lalm.records import Frame, Utterance
+from lalm.records import Frame, Source, Utterance
 
 
 def export_rows(
@@ -90,17 +89,9 @@ def _holds_predictions(path: Path) -> bool:
 
 def _predictions(path: Path) -> Iterator[Utterance]:
     """What was answered as rows: text is what was heard (else what was said); no answer is an empty frame."""
-    problems = Problems()
-    for line, value in json_lines(path, problems):
-        try:
-            frame = Frame(None) if value["prediction"] is None else Frame.from_json(value["prediction"])
-            words = value.get("heard") or value.get("text")
-            recording = path.parent / value["audio"] if value.get("audio") else None
-            source = "recorded" if recording else "text"
-            yield Utterance(value["id"], words, recording, frame, source=source, meta={"prediction": True})  # type: ignore[arg-type]
-        except (KeyError, TypeError, AttributeError) as error:
-            problems.append(
-                f"{path}, line {line}: not a row of predictions ({type(error).__name__}: {error}): "
-                f"{json.dumps(value, ensure_ascii=False, default=str)[:60]}"
-            )
-    problems.check(path)
+    for row in stream_predictions(path):
+        frame = Frame(None) if row["prediction"] is None else Frame.from_json(row["prediction"])
+        recording = path.parent / row["audio"] if row.get("audio") else None
+        source: Source = "recorded" if recording else "text"
+        words = row.get("heard") or row.get("text")
+        yield Utterance(row["id"], words, recording, frame, source=source, meta={"prediction": True})

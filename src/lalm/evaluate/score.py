@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from lalm import languages, plugins
+from lalm.data.predictions import STATUSES, read_predictions
 from lalm.errors import DataError
 from lalm.evaluate import stats
-from lalm.evaluate.prediction_rows import STATUSES, by_language, check_same_items, group, read_predictions, readings
+from lalm.evaluate.prediction_rows import by_language, check_same_items, group, readings
 from lalm.rundir import check_target, write_json
 
 DEFAULT_METRICS = (

@@ -10,8 +10,8 @@ from typing import Any
 import yaml
 
 from lalm.config import Recipe
+from lalm.data.predictions import read_predictions
 from lalm.errors import UserError, many
-from lalm.evaluate.prediction_rows import read_predictions
 from lalm.evaluate.score import score_rows
 from lalm.rundir import RunDir, read_json
 

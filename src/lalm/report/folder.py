@@ -10,8 +10,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from lalm import plugins
+from lalm.data.predictions import read_predictions
 from lalm.errors import DataError, UserError
-from lalm.evaluate.prediction_rows import read_predictions
 from lalm.rundir import RunDir, read_json
 from lalm.study.curves import curves
 

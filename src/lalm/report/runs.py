@@ -12,8 +12,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from lalm import plugins
+from lalm.data.predictions import read_predictions
 from lalm.errors import UserError
-from lalm.evaluate.prediction_rows import item, read_predictions
+from lalm.evaluate.prediction_rows import item
 from lalm.evaluate.score import compare_runs, score_rows
 from lalm.report.folder import Interval
 from lalm.report.tables import Entry, Group, Table

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from lalm import plugins
+from lalm.data.predictions import read_predictions
 from lalm.evaluate import stats
-from lalm.evaluate.prediction_rows import check_same_items, group, read_predictions, readings
+from lalm.evaluate.prediction_rows import check_same_items, group, readings
 from lalm.rundir import RunDir
 
 _NUM_RESAMPLES = 1000

@@ -14,7 +14,7 @@ from typing import Any
 
 from lalm import plugins
 from lalm.data.pools import load_pools
-from lalm.evaluate.prediction_rows import read_predictions
+from lalm.data.predictions import read_predictions
 from lalm.records import Pools
 from lalm.rundir import RunDir, read_json, write_json
 from lalm.study.answers import Answers
