@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from lalm.evaluate.predict import Understander
+    from lalm.evaluate.understander import Understander
 
 
 def load(run: str) -> Understander:
     """The trained model of a run folder, ready to be called: `lalm.load("out/run")("order.wav") -> Frame`."""
-    from lalm.evaluate.predict import Understander
+    from lalm.evaluate.understander import Understander
 
     return Understander.from_run(run)

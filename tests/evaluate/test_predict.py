@@ -17,7 +17,8 @@ from lalm.cli import main
 from lalm.config import load_recipe
 from lalm.data.manifest import write_manifest
 from lalm.errors import DataError, UserError
-from lalm.evaluate.predict import Understander, predict_run, rows_to_answer
+from lalm.evaluate.predict import predict_run, rows_to_answer
+from lalm.evaluate.understander import Understander
 from lalm.records import Frame, Turn, Utterance
 
 

@@ -10,7 +10,7 @@ import torch
 from lalm.config import parse_recipe
 from lalm.data.pools import load_pools
 from lalm.errors import UserError
-from lalm.evaluate.predict import Understander
+from lalm.evaluate.understander import Understander
 from lalm.study.single import dev_evaluation
 from lalm.train.setup import load_model, task_examples
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lalm.report.folder import Curve, Point
 from lalm.report.of_tasks import words
+from lalm.report.rows import Curve, Point
 from lalm.report.signs import alone
 from lalm.report.standings import Difference, Standings
 from lalm.report.words import where

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lalm.report.folder import Curve, Point
 from lalm.report.more import MoreSpeech, gain_words
+from lalm.report.rows import Curve, Point
 from lalm.report.selectors import against_random
 from lalm.report.standings import Difference, Side, Standings
 from lalm.report.words import recordings, share

@@ -20,8 +20,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from lalm.report.folder import Curve, Point, StudyFolder
+from lalm.report.folder import StudyFolder
 from lalm.report.gain import Curves
+from lalm.report.rows import Curve, Point
 from lalm.report.words import Metric, metric, share
 
 # Okabe and Ito's palette, without its yellow; markers differ too, for print without colour

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from lalm.languages import name
-from lalm.report.folder import LanguagePoint, StudyFolder
+from lalm.report.folder import StudyFolder
+from lalm.report.rows import LanguagePoint
 from lalm.report.tables import Entry, Group, Table
 from lalm.report.words import NONE, Metric, metric, recordings, share
 

@@ -12,7 +12,8 @@ from lalm.evaluate.prediction_rows import readings
 from lalm.metrics import squad_em
 from lalm.metrics._matching import normal
 from lalm.records import Frame
-from lalm.report.folder import Example, StudyFolder
+from lalm.report.folder import StudyFolder
+from lalm.report.rows import Example
 from lalm.report.words import recordings
 
 MAX_CLIP_BYTES = 500_000

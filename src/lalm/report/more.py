@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lalm.report.folder import Curve, Point
 from lalm.report.gain import Curves, Gain, draw_curves, increments
+from lalm.report.rows import Curve, Point
 from lalm.report.standings import Standings
 from lalm.report.tables import Entry, Group, Table
 from lalm.report.words import NONE, Metric, capital, duration, recordings

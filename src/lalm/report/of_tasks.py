@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
-from lalm.report.folder import Curve, Point, StudyFolder
+from lalm.report.folder import StudyFolder
+from lalm.report.rows import Curve, Point
 from lalm.report.runs import RunFolder, read_log
 from lalm.report.tables import Entry, Group, Table
 from lalm.report.words import NONE, where

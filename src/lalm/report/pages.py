@@ -16,7 +16,7 @@ from lalm.report.ablations import task_gains
 from lalm.report.both_ways import grammar_table
 from lalm.report.conclusion import conclude
 from lalm.report.dialogues import runs_dialogues, study_dialogues
-from lalm.report.folder import Cell, StudyFolder
+from lalm.report.folder import StudyFolder
 from lalm.report.gap import runs_gap, study_gap
 from lalm.report.heat_map import language_matrix
 from lalm.report.languages import language_comparison_table, language_table, worth, worth_words
@@ -26,6 +26,7 @@ from lalm.report.more import gain_table, more_speech
 from lalm.report.of_tasks import runs_tasks, study_tasks
 from lalm.report.remarks import remarks
 from lalm.report.robustness import UnderNoise, noise_figure, noise_table, runs_under_noise, study_under_noise
+from lalm.report.rows import Cell
 from lalm.report.runs import RunFolder, comparisons, run_tables
 from lalm.report.signs import run_signs
 from lalm.report.standings import Standings

@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 from lalm import plugins
 from lalm.errors import DataError
 from lalm.report.figures import COLOURS, GRID, MARKERS, STYLE, svg
-from lalm.report.folder import Interval, StudyFolder
+from lalm.report.folder import StudyFolder
+from lalm.report.rows import Interval
 from lalm.report.runs import RunFolder
 from lalm.report.tables import Entry, Group, Table
 from lalm.report.words import NONE, Metric, metric, recordings

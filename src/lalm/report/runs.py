@@ -16,7 +16,7 @@ from lalm.data.predictions import read_predictions
 from lalm.errors import UserError
 from lalm.evaluate.prediction_rows import item
 from lalm.evaluate.score import compare_runs, score_rows
-from lalm.report.folder import Interval
+from lalm.report.rows import Interval
 from lalm.report.tables import Entry, Group, Table
 from lalm.report.words import NONE, metric
 from lalm.rundir import RunDir, read_json

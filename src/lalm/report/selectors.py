@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from lalm.report.folder import Curve, Point
+from lalm.report.rows import Curve, Point
 from lalm.report.standings import Difference, Standings
 from lalm.report.words import where
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from lalm.report.folder import Curve, Interval, StudyFolder
+from lalm.report.folder import StudyFolder
 from lalm.report.of_tasks import Stage, several, signed, stages, words
+from lalm.report.rows import Curve, Interval
 from lalm.report.runs import RunFolder, read_log
 from lalm.report.standings import Standings
 from lalm.report.words import Metric, metric, where

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean
 
-from lalm.report.folder import Comparison, Curve, Point, StudyFolder
+from lalm.report.folder import StudyFolder
+from lalm.report.rows import Comparison, Curve, Point
 from lalm.report.words import Metric, metric
 
 

@@ -6,7 +6,8 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from lalm.report.folder import Comparison, Curve, Interval, Point, StudyFolder
+from lalm.report.folder import StudyFolder
+from lalm.report.rows import Comparison, Curve, Interval, Point
 from lalm.report.words import NONE, Metric, duration, metric, share
 
 _LATEX = {

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lalm import plugins
-from lalm.report.folder import Interval, Point
+from lalm.report.rows import Interval, Point
 
 NONE = "–"
 _TITLES = {
