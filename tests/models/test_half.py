@@ -9,7 +9,7 @@ from lalm.backbones._tiny import tiny_model
 from lalm.backbones._tiny_gemma import tiny_gemma
 from lalm.config import PluginChoice
 from lalm.errors import ConfigError
-from lalm.models.half import bfloat16_answers
+from lalm.models.half import TrainingAutocast, bfloat16_answers
 from lalm.records import Example
 
 ROWS = [
@@ -68,3 +68,57 @@ def test_a_machine_that_only_emulates_it_is_told(monkeypatch):
     for left_alone in (False, "auto"):
         with bfloat16_answers(model, left_alone):
             assert {tensor.dtype for tensor in model.module.state_dict().values()} == {torch.float32}
+
+
+def a_step(model, autocast: TrainingAutocast) -> tuple[torch.Tensor, ...]:
+    """Losses of two rows, and the gradients of all that learns."""
+    with autocast:
+        nll, _ = model.loss(model.batch(ROWS))
+    learning = [one for one in model.module.parameters() if one.requires_grad]
+    return nll.detach(), *torch.autograd.grad(nll.sum(), learning)
+
+
+def test_frozen_weights_that_are_halved_once_change_no_bit_of_a_step():
+    model = tiny_model(PluginChoice(name="mlp"), 0, language_model=tiny_gemma)
+    layers = model.module.llm.model.layers
+    for name, parameter in model.module.named_parameters():
+        parameter.requires_grad_(".layers.0.mlp." in name)
+    plain, kept = (TrainingAutocast(model.module, True, keep) for keep in (False, True))
+    for change in (None, "frozen weights", "what is frozen"):
+        if change == "frozen weights":
+            with torch.no_grad():
+                layers[1].self_attn.q_proj.weight.mul_(1.5)
+                model.module.llm.get_input_embeddings().weight.mul_(0.5)
+        if change == "what is frozen":
+            layers[1].mlp.requires_grad_(True)
+        for wanted, got in zip(a_step(model, plain), a_step(model, kept), strict=True):
+            assert torch.equal(wanted, got), change
+            assert bool(wanted.any())
+    assert not any("forward" in vars(part) for part in model.module.modules() if isinstance(part, torch.nn.Linear))
+
+
+def test_weights_are_halved_once_for_all_steps(monkeypatch):
+    model = tiny_model(PluginChoice(name="mlp"), 0)
+    model.module.requires_grad_(False)
+    layer = model.module.llm.model.layers[0].mlp.up_proj
+    made = []
+    linear = torch.nn.functional.linear
+    monkeypatch.setattr(
+        torch.nn.functional, "linear", lambda x, weight, bias=None: made.append(weight) or linear(x, weight, bias)
+    )
+    autocast = TrainingAutocast(model.module, True, keep=True)
+    for _ in range(2):
+        with autocast:
+            layer(torch.ones(3, layer.in_features))
+    assert made[0] is made[1]
+    assert torch.equal(made[0], layer.weight.to(torch.bfloat16))
+    layer(torch.ones(3, layer.in_features))
+    assert made[2] is layer.weight, "outside the block nothing is halved"
+
+
+def test_without_bfloat16_nothing_is_done():
+    model = tiny_model(PluginChoice(name="mlp"), 0)
+    with TrainingAutocast(model.module, False, keep=True):
+        inside = model.loss(model.batch(ROWS))[0]
+    assert inside.dtype == torch.float32
+    assert torch.equal(inside, model.loss(model.batch(ROWS))[0])

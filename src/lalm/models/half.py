@@ -1,13 +1,17 @@
-"""Linear weights in bfloat16 while answers are generated: half the memory traffic, and twice the speed on a CPU that has it."""
+"""Linear weights in bfloat16 while a machine computes in it: while answers are generated, and those that training leaves alone.
+
+Half the memory traffic, and twice the speed or more on a CPU that has it.
+"""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from types import TracebackType
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lalm.contracts import Model
 from lalm.errors import ConfigError
@@ -18,6 +22,52 @@ def computes_in_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported())
+
+
+class TrainingAutocast:
+    """`torch.autocast` to bfloat16 for steps of training, in which frozen linear layers of a processor make their weights once.
+
+    Autocast makes a frozen weight bfloat16 at every step, and holds it until the way back is done: a tenth of a step of
+    Gemma 3 270M (LOG.md). Here it is kept from step to step, the same numbers, which takes no more memory at its highest,
+    but for layers that are computed again; with those, and where weights are spread over processes, `keep` is to be False.
+    A weight that has changed since, or is trained by now, is made anew.
+    """
+
+    def __init__(self, module: nn.Module, enabled: bool, keep: bool) -> None:
+        device = next(module.parameters()).device
+        self._autocast = torch.autocast(device.type, torch.bfloat16, enabled=enabled)
+        linears = module.modules() if enabled and keep and device.type == "cpu" else ()
+        self._kept = [
+            (part, _Halved(part))
+            for part in linears
+            if type(part) is nn.Linear and part.weight.dtype == torch.float32 and "forward" not in vars(part)
+        ]
+
+    def __enter__(self) -> None:
+        for linear, halved in self._kept:
+            linear.forward = halved  # type: ignore[assignment]  # for as long as this block lasts
+        self._autocast.__enter__()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._autocast.__exit__(kind, error, at)
+        for linear, _ in self._kept:
+            del linear.forward
+
+
+class _Halved:
+    """A linear layer's way there with its weight in bfloat16, as long as that is frozen."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        self._linear = linear
+        self._made: tuple[Tensor, int, Tensor] | None = None  # of which tensor, in which state, and the copy
+
+    def __call__(self, x: Tensor) -> Tensor:
+        weight = self._linear.weight
+        if weight.requires_grad or not torch.is_autocast_enabled(x.device.type):
+            return nn.Linear.forward(self._linear, x)
+        if self._made is None or self._made[0] is not weight or self._made[1] != weight._version:
+            self._made = (weight, weight._version, weight.detach().to(torch.bfloat16))
+        return nn.functional.linear(x, self._made[2], self._linear.bias)
 
 
 @contextlib.contextmanager

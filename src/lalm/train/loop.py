@@ -14,6 +14,7 @@ import torch
 from lalm.config import TrainSection
 from lalm.contracts import Model
 from lalm.errors import ConfigError, UserError
+from lalm.models.half import TrainingAutocast
 from lalm.records import Example, Stage
 from lalm.rundir import RunDir
 from lalm.train import checkpoint
@@ -23,7 +24,7 @@ from lalm.train.hearing import hear_ahead
 from lalm.train.interference import fixed_rows, gradient_cosines
 from lalm.train.launch import engine_for
 from lalm.train.log import TrainLog
-from lalm.train.memory import portions, ran_out, used_rows
+from lalm.train.memory import TURNS_OF_THEIR_OWN, portions, ran_out, used_rows
 from lalm.train.optim import schedule, uses_bf16
 from lalm.train.steps import names_of_stage, plan_steps, stage_keys
 
@@ -103,7 +104,8 @@ def fit(
     log = TrainLog(run, total, position, quiet, we)
     optimizer, current_stage = None, -1
     bf16 = uses_bf16(cfg, trained[0].device)
-    autocast = torch.autocast(trained[0].device.type, torch.bfloat16, enabled=bf16)
+    keep = we.strategy in TURNS_OF_THEIR_OWN and not cfg.gradient_checkpointing
+    autocast = TrainingAutocast(model.module, bf16, keep)
     at_once = portions(model, trainable, used_rows(stages, pools), cfg, bf16, we)
     for number in range(position, total if not state["stopped"] else position):
         step, stage = steps[number], stages[steps[number].stage]
@@ -148,7 +150,7 @@ def fit(
         stage_ends = done == total or steps[done].stage != step.stage
         if done % cfg.logging_steps == 0 or stage_ends:
             cosines: Mapping[str, float] = {}
-            if stage_ends and we.strategy in ("none", "ddp"):  # where each process holds the whole model
+            if stage_ends and we.strategy in TURNS_OF_THEIR_OWN:
                 with autocast:
                     cosines = gradient_cosines(model, trained, fixed_rows(stage, pools, cfg.seed), at_once.of)
             log.line(done, stage.name, learning_rate=rate, grad_norm=round(norm, 4), **cosines)
@@ -174,7 +176,7 @@ def fit(
 def _gradients(
     engine: Engine,
     portions: Sequence[tuple[Sequence[Example], bool]],
-    autocast: torch.autocast,
+    autocast: TrainingAutocast,
 ) -> list[tuple[Sequence[Example], list[float], list[int]]]:
     """Add up the gradients of a step; the rows that count, with their summed losses and numbers of answer tokens."""
     told = []
