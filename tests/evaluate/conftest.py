@@ -1,7 +1,8 @@
-"""A tiny model that was trained, once for all tests of answers."""
+"""A tiny model that was trained, once for all tests of answers, each of which has the run for itself."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from lalm.study.single import train
 
 
 @pytest.fixture(scope="session")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny model taught that a short low tone means `on` and a long high one `off`."""
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the tiny model is faster so
@@ -50,3 +51,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return train(recipe, root / "run", quiet=True).root
     finally:
         torch.set_num_threads(num_threads)
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of that run: what a test answers with it is nobody else's."""
+    return Path(shutil.copytree(trained, tmp_path_factory.mktemp("own") / "run"))

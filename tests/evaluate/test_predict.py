@@ -23,8 +23,8 @@ from lalm.records import Frame, Turn, Utterance
 
 
 @pytest.fixture(scope="module")
-def understand(run: Path) -> Any:
-    return lalm.load(str(run))
+def understand(trained: Path) -> Any:
+    return lalm.load(str(trained))
 
 
 def predictions(path: Path) -> list[dict[str, Any]]:
