@@ -55,5 +55,5 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of that run: what a test answers with it is nobody else's."""
-    return Path(shutil.copytree(trained, tmp_path_factory.mktemp("own") / "run"))
+    """A copy of that run and its recordings: what a test answers with it is nobody else's."""
+    return Path(shutil.copytree(trained.parent, tmp_path_factory.mktemp("own") / "tones")) / trained.name

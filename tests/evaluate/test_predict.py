@@ -125,7 +125,7 @@ def test_a_manifest_is_answered_whole_or_by_split(run: Path, tmp_path: Path):
 
 
 def test_another_set_is_never_called_as_the_run_s_own(run: Path, tmp_path: Path):
-    before = (run / "predictions" / "test.jsonl").read_bytes()
+    before = predict_run(run).read_bytes()
     (tmp_path / "other").mkdir()
     write_manifest(tmp_path / "other" / "test.jsonl", [Utterance("new", "turn it on")])
     assert predict_run(run, tmp_path / "other" / "test.jsonl").name == "other-test.jsonl"
@@ -136,7 +136,7 @@ def test_what_is_read_and_files_of_another_kind_are_not_overwritten(run: Path, t
     write_manifest(tmp_path / "m.jsonl", [Utterance("new", "turn it on")])
     before = (tmp_path / "m.jsonl").read_bytes()
     (tmp_path / "labels.csv").write_text("text,intent\n")
-    answers = str(run / "predictions" / "test.jsonl")
+    answers = str(predict_run(run))
     for command, what in (
         (["predict", str(run), str(tmp_path / "m.jsonl"), "--out", str(tmp_path / "m.jsonl")], "is what is read here"),
         (["predict", str(run), "--out", str(tmp_path / "labels.csv")], "exists and is no .jsonl file"),
