@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lalm.backbones import _language, _prompt, _stack
 from lalm.backbones._chunks import CUT, chunks_of, hear, joined, separate
 from lalm.backbones._composed_module import ComposedModule
 from lalm.backbones._composed_rows import Batch, Recording, Row, content_key, given
-from lalm.backbones._decoding import advancing, decoder
+from lalm.backbones._decoding import advancing, by_transformers, decoder
 from lalm.backbones._encoder import AudioEncoder
 from lalm.backbones._grammar import Guide
 from lalm.backbones._listening import SAMPLE_RATE_HZ
@@ -288,27 +288,8 @@ class ComposedModel:
             first = self.module.logits(reading.start(embeddings, mask))
             tokens: Sequence[Sequence[int]] = search(first, advancing(reading, self.module.logits), limits, num_beams)
         else:
-            tokens = self._by_transformers(embeddings, mask, limits, num_beams)
+            tokens = by_transformers(self.module.llm, embeddings, mask, limits, num_beams)
         return [self.tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in tokens]
-
-    def _by_transformers(self, embeddings: Tensor, mask: Tensor, limits: Limits, num_beams: int) -> list[Sequence[int]]:
-        """The search of transformers over left-padded rows, for language models whose attention has windows."""
-        rows = [row[real] for row, real in zip(embeddings, mask, strict=True)]
-        width = max(len(row) for row in rows)
-        padded = torch.stack([nn.functional.pad(row, (0, 0, width - len(row), 0)) for row in rows])
-        attention = torch.stack([(torch.arange(width) >= width - len(row)).long() for row in rows]).to(mask.device)
-        output = self.module.llm.generate(
-            inputs_embeds=padded,
-            attention_mask=attention,
-            num_beams=num_beams,
-            do_sample=False,
-            max_new_tokens=limits.max_new_tokens,
-            min_new_tokens=limits.min_new_tokens,
-            eos_token_id=self._end_of_turn,
-            pad_token_id=self._end_of_turn,
-            logits_processor=[] if limits.obeying is None else [limits.obeying],
-        )
-        return [ids.tolist() for ids in output]
 
 
 def _common_prefix(lists: Sequence[list[int]]) -> list[int]:

@@ -8,7 +8,7 @@ that doubles when it is full. 32 answers of 40 tokens take a fifth less time aft
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from lalm.backbones import _stack
+from lalm.backbones._search import Limits
 from lalm.models.key_values import with_cache
 
 _ROOM = 256  # positions of an answer that there is room for at first; few answers that may be long are
@@ -177,3 +178,23 @@ class SharedPrefixDecoder:
         places = torch.arange(self._start, device=positions.device)
         near = _stack.near(positions, self._places, reach)
         return attention & near[:, None], _stack.near(positions, places[None], reach)[:, None]
+
+
+def by_transformers(llm: Any, embeddings: Tensor, mask: Tensor, limits: Limits, num_beams: int) -> list[Sequence[int]]:
+    """The search of `transformers` over left-padded rows, for language models whose attention has windows."""
+    rows = [row[real] for row, real in zip(embeddings, mask, strict=True)]
+    width = max(len(row) for row in rows)
+    padded = torch.stack([nn.functional.pad(row, (0, 0, width - len(row), 0)) for row in rows])
+    attention = torch.stack([(torch.arange(width) >= width - len(row)).long() for row in rows]).to(mask.device)
+    output = llm.generate(
+        inputs_embeds=padded,
+        attention_mask=attention,
+        num_beams=num_beams,
+        do_sample=False,
+        max_new_tokens=limits.max_new_tokens,
+        min_new_tokens=limits.min_new_tokens,
+        eos_token_id=list(limits.ends),
+        pad_token_id=limits.ends[0],
+        logits_processor=[] if limits.obeying is None else [limits.obeying],
+    )
+    return [ids.tolist() for ids in output]

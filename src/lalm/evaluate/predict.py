@@ -15,12 +15,12 @@ from lalm.config import EvaluateSection, Recipe, load_recipe
 from lalm.contracts import Model
 from lalm.cores import format_s
 from lalm.data.grammar import Grammar, asked_grammar, read_seen
+from lalm.data.sources import SPLITS
 from lalm.errors import UserError, many, nearest
 from lalm.evaluate.parse import parse_answer
 from lalm.records import Example, Frame, Status, Turn, Utterance
 from lalm.rundir import RunDir, check_target, write_jsonl
 
-SPLITS = ("train", "dev", "test")
 OWN_SETS = ("test", "test_free", "oracle_text")  # what predictions of the recipe's own test set are called
 
 

@@ -27,7 +27,7 @@ def computes_in_bf16(device: torch.device) -> bool:
 class TrainingAutocast:
     """`torch.autocast` to bfloat16 for steps of training, in which frozen linear layers of a processor make their weights once.
 
-    Autocast makes a frozen weight bfloat16 at every step, and holds it until the way back is done: a tenth of a step of
+    Autocast makes a frozen weight bfloat16 at every step, and holds it until the way back is done: a sixth of a step of
     Gemma 3 270M (LOG.md). Here it is kept from step to step, the same numbers, which takes no more memory at its highest,
     but for layers that are computed again; with those, and where weights are spread over processes, `keep` is to be False.
     A weight that has changed since, or is trained by now, is made anew.

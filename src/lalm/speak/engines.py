@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from types import ModuleType
 
 from lalm import plugins
+from lalm.data.sources import SPLITS
 from lalm.errors import ConfigError, MissingExtraError, UserError, many, nearest
 
-SPLITS = ("train", "dev", "test")
 SHOWN = 40  # voices that are listed by name
 
 

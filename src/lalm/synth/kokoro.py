@@ -82,8 +82,8 @@ def speak(text: str, voice: str, language: str, cfg: Config) -> tuple[np.ndarray
     spoken = _CHANGES.sub("", phonemes(text, accent, "the synthesis engine kokoro"))
     for old, new in _SPELLINGS if language == "en" else _SPELLINGS_OF_OTHERS:
         spoken = spoken.replace(old, new)
-    spoken = spoken[: MAX_PHONEMES - 1] + _end(text)
-    ids = [vocabulary[letter] for letter in spoken if letter in vocabulary]
+    ids = [vocabulary[letter] for letter in spoken if letter in vocabulary][: MAX_PHONEMES - 1]
+    ids.append(vocabulary[_end(text)])
     style = _style(voice)[min(len(ids), MAX_PHONEMES) - 1]
     inputs = {
         "tokens": np.array([[0, *ids, 0]], dtype=np.int64),

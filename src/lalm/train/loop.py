@@ -24,7 +24,7 @@ from lalm.train.hearing import hear_ahead
 from lalm.train.interference import fixed_rows, gradient_cosines
 from lalm.train.launch import engine_for
 from lalm.train.log import TrainLog
-from lalm.train.memory import TURNS_OF_THEIR_OWN, portions, ran_out, used_rows
+from lalm.train.memory import WHOLE_IN_EACH, portions, ran_out, used_rows
 from lalm.train.optim import schedule, uses_bf16
 from lalm.train.steps import names_of_stage, plan_steps, stage_keys
 
@@ -104,7 +104,7 @@ def fit(
     log = TrainLog(run, total, position, quiet, we)
     optimizer, current_stage = None, -1
     bf16 = uses_bf16(cfg, trained[0].device)
-    keep = we.strategy in TURNS_OF_THEIR_OWN and not cfg.gradient_checkpointing
+    keep = we.strategy in WHOLE_IN_EACH and not cfg.gradient_checkpointing
     autocast = TrainingAutocast(model.module, bf16, keep)
     at_once = portions(model, trainable, used_rows(stages, pools), cfg, bf16, we)
     for number in range(position, total if not state["stopped"] else position):
@@ -150,7 +150,7 @@ def fit(
         stage_ends = done == total or steps[done].stage != step.stage
         if done % cfg.logging_steps == 0 or stage_ends:
             cosines: Mapping[str, float] = {}
-            if stage_ends and we.strategy in TURNS_OF_THEIR_OWN:
+            if stage_ends and we.strategy in WHOLE_IN_EACH:
                 with autocast:
                     cosines = gradient_cosines(model, trained, fixed_rows(stage, pools, cfg.seed), at_once.of)
             log.line(done, stage.name, learning_rate=rate, grad_norm=round(norm, 4), **cosines)

@@ -28,8 +28,9 @@ MicroBatch = tuple[Row, ...]
 # On a processor rows that share nothing gain nothing from more neighbours than make so many positions: they are padded, and what
 # is kept of them leaves the caches (LOG.md).
 POSITIONS_ON_A_PROCESSOR = 512
-# Elsewhere processes take the same turns: fewer portions of a short micro-batch would keep the others waiting.
-TURNS_OF_THEIR_OWN = ("none", "ddp")
+# Strategies in which each process holds the whole model. In others all take the same turns: fewer portions of a short
+# micro-batch would keep the rest waiting.
+WHOLE_IN_EACH = ("none", "ddp")
 WORKING_SHARE = 0.1  # of what is kept for the way back: what the way back itself needs for a moment
 WORKING_SHARE_OF_A_LAYER = 1.0  # the same of a layer that was computed again
 _M_MMAP_THRESHOLD, _LARGE = -3, 2**18  # of glibc's malloc.h; bytes
@@ -41,7 +42,7 @@ class Portions:
     def __init__(self, model: Model, num_rows: int, team: Alone) -> None:
         self.num_rows, self._model, self._team, self._halved = num_rows, model, team, False
         on_processor = next(model.module.parameters()).device.type == "cpu"
-        limited = on_processor and team.strategy in TURNS_OF_THEIR_OWN and not getattr(model, "rows_share", False)
+        limited = on_processor and team.strategy in WHOLE_IN_EACH and not getattr(model, "rows_share", False)
         self._positions = POSITIONS_ON_A_PROCESSOR if limited else None
 
     def cut(
@@ -109,7 +110,7 @@ def portions(
     size = cfg.per_device_train_batch_size
     if cfg.max_memory_gb is None or not examples:
         return Portions(model, size, team)
-    if team.strategy not in TURNS_OF_THEIR_OWN:
+    if team.strategy not in WHOLE_IN_EACH:
         raise ConfigError(
             "train.max_memory_gb: with FSDP2 and ZeRO all processes take the same turns, so micro-batches are not cut there. "
             "Leave it out, or lower train.per_device_train_batch_size."
