@@ -111,6 +111,18 @@ def test_without_text_alone_schemes_are_chosen_where_they_were_told_apart(tmp_pa
     assert said(found).startswith(headline)
 
 
+@pytest.mark.parametrize(("verdict", "first"), [("better", "more_text"), ("undecided", "curriculum")])
+def test_a_scheme_of_fewer_shares_is_advised_where_it_clearly_wins(tmp_path, verdict, first):
+    cells = [cell("curriculum", 0.1, 0.5), cell("curriculum", 1.0, 0.53), cell("more_text", 1.0, 0.59)]
+    other = cell("direct_mixing", 1.0, 0.4)
+    low, high = (0.03, 0.1) if verdict == "better" else (-0.02, 0.14)
+    pairs = [comparison(cells[2], cells[1], low, high, verdict), comparison(cells[1], other, 0.08, 0.18, "better")]
+    found = standings(tmp_path, [*cells, other], pairs)
+    assert found.with_speech()[0].label == first
+    assert said(found).startswith(f"Adapt with {first.replace('_', ' ')}: it reaches")
+    assert "direct_mixing" not in [curve.label for curve in found.with_speech()]
+
+
 def test_the_cascade_is_compared_at_all_recordings(tmp_path):
     cells = three_points()
     cascade = {"name": "cascade", **cell("curriculum", 1.0, 0.7), "run": "runs/cascade-100-s0"}

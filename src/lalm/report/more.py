@@ -34,8 +34,8 @@ def more_speech(standings: Standings) -> MoreSpeech:
     numbers = [point.num_speech for point in points]
     if len(set(numbers)) < 3:
         reason = (
-            f"{capital(best.name)} was measured at {len(set(numbers))} numbers of recordings; at least three are needed "
-            "to tell how the curve bends. Add shares to the study."
+            f"{capital(best.name)} was measured at {len(set(numbers))} number{'s' if len(set(numbers)) > 1 else ''} of recordings; "
+            "at least three are needed to tell how the curve bends. Add shares to the study."
         )
         return MoreSpeech(best, None, (), reason)
     drawn = draw_curves(

@@ -100,7 +100,7 @@ class Standings:
 
     def with_speech(self) -> list[Curve]:
         """The schemes measured at most shares above 0, the best of them first by their mean over the shares they have in
-        common."""
+        common; before them those of fewer shares that clearly beat the best of these with all its recordings."""
         shares = {
             c.label: {p.speech_share for p in c.own if p.num_speech and self.value(p) is not None}
             for c in self.study.cells
@@ -113,7 +113,15 @@ class Standings:
             points = [p for p in curve.own if p.speech_share in common] or list(curve.own)
             return mean(self.rank(point) for point in points)
 
-        return sorted(found, key=rank, reverse=True)
+        found.sort(key=rank, reverse=True)
+        return [*self._unseen_winners(found), *found] if found else []
+
+    def _unseen_winners(self, ranked: Sequence[Curve]) -> list[Curve]:
+        """Schemes that are not ranked and better than the first of these where it has most recordings, the best first."""
+        full = max(ranked[0].own, key=lambda point: point.num_speech)
+        sides = [side for side in self.at(full.speech_share) if side.point.num_speech and side.curve not in ranked]
+        compared = [(side.curve, self.between(side.point, full)) for side in sides]
+        return [curve for curve, found in compared if found is not None and found.verdict == "better"]
 
     def winners(self) -> list[tuple[Side, list[Side], list[Side]]]:
         """For each share with several schemes: the leader, whom it clearly beats there, and whom it does not."""
