@@ -162,6 +162,20 @@ def test_what_several_tasks_gain_is_said_and_which_of_them_carries_it(study, tmp
     assert "transcribe carries most." in page
 
 
+def test_nobody_asks_which_task_carries_it_where_there_is_one(study, tmp_path):
+    results = results_of(study)
+    for row in (*results["curves"], *results["cells"]):
+        if row.get("scheme") == "multitask":
+            kept = {key: value for key, value in row["options"].items() if not key.startswith("tasks.intent_only.")}
+            row["options"] = {**kept, "tasks": "transcribe"}
+    copy = tmp_path / "one"
+    shutil.copytree(study, copy)
+    write_json(copy / "results.json", results)
+    said = task_gains(Standings(load_study(copy)))
+    assert len(said) == 2
+    assert all("the own task with transcribe is " in one and one.endswith(").") for one in said)
+
+
 def test_another_base_is_no_comparison(study, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(study, copy)

@@ -35,6 +35,8 @@ def _sentence(standings: Standings, curve: Curve, point: Point, gain: Difference
         for task, other in _without(standings, curve, point)
         if (difference := standings.between(point, other)) is not None
     ]
+    if len(_tasks(curve)) == 1:
+        return f"{said}."
     if not carried:
         return f"{said}. Which task carries that, no run tells: none leaves one out."
     carried.sort(key=lambda one: -one[0])
