@@ -30,13 +30,13 @@ def task_gains(standings: Standings) -> list[str]:
 def _sentence(standings: Standings, curve: Curve, point: Point, gain: Difference) -> str:
     tasks = " + ".join(words(task) for task in _tasks(curve))
     said = f"At {where(point)}, the own task with {tasks} is {_SAYS[gain.verdict]} the own task alone ({_range(standings, gain)})"
+    if len(_tasks(curve)) == 1:
+        return f"{said}."
     carried = [
         (standings.rank(point) - standings.rank(other), task, difference)
         for task, other in _without(standings, curve, point)
         if (difference := standings.between(point, other)) is not None
     ]
-    if len(_tasks(curve)) == 1:
-        return f"{said}."
     if not carried:
         return f"{said}. Which task carries that, no run tells: none leaves one out."
     carried.sort(key=lambda one: -one[0])

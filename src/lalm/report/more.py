@@ -32,9 +32,10 @@ def more_speech(standings: Standings) -> MoreSpeech:
     metric = standings.metric
     points = [point for point in best.points if standings.value(point) is not None]
     numbers = [point.num_speech for point in points]
-    if len(set(numbers)) < 3:
+    measured = len(set(numbers))
+    if measured < 3:
         reason = (
-            f"{capital(best.name)} was measured at {len(set(numbers))} number{'s' if len(set(numbers)) > 1 else ''} of recordings; "
+            f"{capital(best.name)} was measured at {measured} number{'s' if measured > 1 else ''} of recordings; "
             "at least three are needed to tell how the curve bends. Add shares to the study."
         )
         return MoreSpeech(best, None, (), reason)

@@ -114,9 +114,9 @@ class Standings:
             return mean(self.rank(point) for point in points)
 
         found.sort(key=rank, reverse=True)
-        return [*self._unseen_winners(found), *found] if found else []
+        return [*self._winners_of_fewer_shares(found), *found] if found else []
 
-    def _unseen_winners(self, ranked: Sequence[Curve]) -> list[Curve]:
+    def _winners_of_fewer_shares(self, ranked: Sequence[Curve]) -> list[Curve]:
         """Schemes that are not ranked and better than the first of these where it has most recordings, the best first."""
         full = max(ranked[0].own, key=lambda point: point.num_speech)
         sides = [side for side in self.at(full.speech_share) if side.point.num_speech and side.curve not in ranked]
