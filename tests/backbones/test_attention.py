@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lalm.backbones import _attention
 from lalm.backbones._attention import Layout, attend
+from lalm.backbones._side_by_side import SideBySide
 
 SCALE = 0.3
 CASES = {  # positions of the beginning, lengths of the rows, a window, heads, groups
@@ -43,7 +44,7 @@ def ours(given: list[Tensor], layout: Layout) -> Tensor:
     return attend(None, *given, None, SCALE, layout=layout)[0]
 
 
-@pytest.mark.parametrize("limit", [{}, {"PORTION": {"cpu": 300}}, {"MAX_ROW": {"cpu": 0}}])
+@pytest.mark.parametrize("limit", [{}, {"PORTION": {"cpu": 300}}, {"MAX_ROW": 0}])
 @pytest.mark.parametrize("case", CASES)
 def test_output_and_gradients_are_those_of_torch(case, limit, monkeypatch):
     for name, value in limit.items():
@@ -55,6 +56,24 @@ def test_output_and_gradients_are_those_of_torch(case, limit, monkeypatch):
         assert torch.allclose(ours(given, layout), expected, rtol=1e-4, atol=1e-6)
     back = torch.randn_like(expected)
     for one, other in zip(*(torch.autograd.grad(end, given, back) for end in (got, expected)), strict=True):
+        assert torch.allclose(one, other, rtol=1e-4, atol=1e-5)
+        assert other.abs().max() > 0.1
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_rows_side_by_side_give_the_same_output_and_gradients(case):
+    """What GPUs are given, here by the kernels of a processor."""
+    given, seen, layout = made(case)
+    start = layout.beginning
+
+    def found() -> Tensor:
+        before, rows = zip(*(one.split([start, one.shape[2] - start], dim=2) for one in given), strict=True)
+        return SideBySide.apply(*rows, *before[1:], SCALE, layout)
+
+    expected = plain(given, seen)[:, start:]
+    assert torch.allclose(found(), expected, rtol=1e-4, atol=1e-6)
+    back = torch.randn_like(expected)
+    for one, other in zip(*(torch.autograd.grad(end, given, back) for end in (found(), expected)), strict=True):
         assert torch.allclose(one, other, rtol=1e-4, atol=1e-5)
         assert other.abs().max() > 0.1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,9 @@ def model(name):
 @pytest.fixture(scope="module")
 def plain(model):
     """The class with the same weights; nothing of lalm has touched it."""
-    other = getattr(transformers, model.family.model_class)(model.module.config)
+    config = copy.deepcopy(model.module.config)
+    config._attn_implementation = "sdpa"  # of all parts
+    other = getattr(transformers, model.family.model_class)(config)
     other.load_state_dict(model.module.state_dict())
     return other.eval()
 

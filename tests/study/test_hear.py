@@ -84,8 +84,8 @@ def test_text_rows_that_hear_their_neighbours_are_found(model, rows):
 
 
 def test_wrong_labels_and_placeholders_are_found(model, rows):
-    own = model._prompts.answer
-    model._prompts.answer = lambda text: own(text)[:-1]
+    own = model.prompts.answer
+    model.prompts.answer = lambda text: own(text)[:-1]
     model.audio_positions = lambda examples: (12, 13)
     assert failing(model, rows) == [
         "positions held for audio equal what is heard",

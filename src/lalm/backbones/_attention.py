@@ -3,7 +3,8 @@
 Split so in inference by Hydragen (Juravsky et al. 2024, arXiv 2402.05099, section 3): the queries of all rows look at the
 common keys with one matrix product a head. Here gradients flow back to the beginning, too, and attention weights are not
 kept for it but computed again, a portion of the rows at a time, as FlashAttention does (Dao et al. 2022, arXiv 2205.14135,
-section 3.1). Unlike Hydragen, which joins two softmaxes by their sums, there is one softmax over both parts.
+section 3.1). That is for processors; GPUs have kernels for it (`_side_by_side`). Unlike Hydragen, which joins two softmaxes by
+their sums, there is one softmax over both parts.
 
 Shapes: N positions of all rows together, P of the beginning, L of a row, H heads whose keys are shared in G groups, w their width.
 A portion is b rows of like length; n = L * H / G queries of a row go to a group's keys.
@@ -21,12 +22,14 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from lalm.backbones._side_by_side import SideBySide
+
 NAME = "lalm_shared_prefix"  # as `_attn_implementation` of a language model
 # attention weights at once, by kind of device: on a processor 4 MB of them, which stay in its cache (LOG.md); on others, which
-# want large pieces, 2 ** 26 (not measured)
+# want large pieces, 2 ** 26
 PORTION = {"cpu": 2**20}
-MAX_ROW = {"cpu": 2**22}  # of a single row; long rows are left to torch's kernels, which pass over what comes later
 ELSEWHERE = 2**26
+MAX_ROW = 2**22  # of a single row; long rows are left to torch's kernels, which pass over what comes later
 Portion = tuple[Tensor, Tensor, tuple[Tensor, Tensor | None]]
 
 
@@ -40,6 +43,15 @@ class Layout:
         self.beginning, self.lengths = beginning, tuple(lengths)
         self.window = None if window is None or beginning + max(lengths) <= window else window
         self._portions: dict[tuple[int, torch.device], list[Portion]] = {}
+        self._places: dict[torch.device, Tensor] = {}
+
+    def places(self, device: torch.device) -> Tensor:
+        """Where each position [N] stands when rows lie side by side, padded to the longest; made once for all layers."""
+        if device not in self._places:
+            longest = max(self.lengths)
+            each = [row * longest + torch.arange(length) for row, length in enumerate(self.lengths)]
+            self._places[device] = torch.cat(each).to(device)
+        return self._places[device]
 
     def portions(self, num_heads: int, device: torch.device) -> list[Portion]:
         """Places [b, L] in the rows' sequence, which of them are real, and what is `hidden`; made once for all layers."""
@@ -72,6 +84,11 @@ class Layout:
         before = self.beginning + asking - torch.arange(self.beginning)
         return (own < 0) | (own >= self.window), before >= self.window
 
+    def seen(self, length: int) -> Tensor:
+        """What queries [L] of a row see, of the beginning and of their row [L, P + L]."""
+        own, before = self.hidden(length)
+        return ~torch.cat([own.new_zeros(length, self.beginning) if before is None else before, own], dim=1)
+
 
 def attend(
     module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, scaling: float, **given: Any
@@ -98,7 +115,9 @@ def _in_one_sequence(query: Tensor, key: Tensor, value: Tensor, scaling: float, 
     before, rows = zip(*(one.split([start, one.shape[2] - start], dim=2) for one in (query, key, value)), strict=True)
     found = [_by_kernel(before[0], before[1], before[2], scaling, Layout(0, [start], layout.window))] if start else []
     longest = max(layout.lengths)
-    if query.shape[1] * longest * (longest + start) <= MAX_ROW.get(query.device.type, ELSEWHERE):
+    if query.device.type != "cpu":
+        found.append(SideBySide.apply(*rows, *before[1:], scaling, layout))
+    elif query.shape[1] * longest * (longest + start) <= MAX_ROW:
         found.append(_Rows.apply(*rows, *before[1:], scaling, layout))
     else:
         pieces = zip(*(one.split(layout.lengths, dim=2) for one in rows), strict=True)
@@ -110,11 +129,7 @@ def _in_one_sequence(query: Tensor, key: Tensor, value: Tensor, scaling: float, 
 
 def _by_kernel(query: Tensor, key: Tensor, value: Tensor, scaling: float, layout: Layout) -> Tensor:
     """A single row [1, L, H, w] by torch's kernel; key and value are those of the beginning and its own."""
-    hidden, of_beginning = layout.hidden(query.shape[2])
-    mask = None
-    if layout.beginning or layout.window is not None:
-        before = hidden.new_zeros(len(hidden), layout.beginning) if of_beginning is None else of_beginning
-        mask = ~torch.cat([before, hidden], dim=1).to(query.device)
+    mask = layout.seen(query.shape[2]).to(query.device) if layout.beginning or layout.window is not None else None
     key, value = (one.repeat_interleave(query.shape[1] // one.shape[1], dim=1) for one in (key, value))
     found = scaled_dot_product_attention(query, key, value, mask, is_causal=mask is None, scale=scaling)
     return found.transpose(1, 2)

@@ -39,6 +39,10 @@ class NativeConfig(PluginConfig):
     max_audio_vectors: PositiveInt | None = Field(
         None, description="vectors that the recordings of one row may take; more is an error (none: no bound)"
     )
+    instruction_first: bool = Field(
+        False,
+        description="put the instruction before the recording or the sentence: what it takes is then computed once a step, not once a row",
+    )
     trust_remote_code: bool = Field(False, description="run code that lies beside the weights")
     tiny: bool = Field(False, description="small random weights instead of the real ones: for tests of a recipe")
     seed: int = Field(0, description="seed of the tiny weights")

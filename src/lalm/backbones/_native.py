@@ -1,8 +1,9 @@
 """A model of one `transformers` class with its own processor: rows, losses, answers.
 
-Whatever is trained or answered runs through the class's own `forward`. Two things are added: the language
-model's head is applied only where an answer token is predicted, and encoders whose positions allow it are given the
-frames that exist instead of thirty seconds (`_frames.py`). Both are tested against the plain class.
+Whatever is trained or answered runs through the class's own `forward`, but for steps whose rows begin alike: their language
+model is run layer by layer, the common beginning once (`_stack`). Two things are added: the head is applied only where an
+answer token is predicted, and encoders whose positions allow it are given the frames that exist instead of thirty
+seconds (`_frames.py`). All three are tested against the plain class.
 """
 
 from __future__ import annotations
@@ -14,25 +15,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from lalm.backbones import _stack
 from lalm.backbones._answer_loss import answer_nll
-from lalm.backbones._family import SAMPLE_RATE_HZ, Family
-from lalm.backbones._frames import alter
+from lalm.backbones._family import Family
 from lalm.backbones._grammar import Guide
 from lalm.backbones._native_cache import HEARD, Heard
+from lalm.backbones._native_clips import Clips
 from lalm.backbones._native_groups import groups_of
+from lalm.backbones._native_language import InnerLanguageModel
 from lalm.backbones._native_reading import Reading
-from lalm.backbones._native_rows import IGNORE, Batch, Clip, Prompts, Row, collate
+from lalm.backbones._native_rows import IGNORE, Batch, Clip, Prompts, Row, collate, common_prefix
 from lalm.backbones._row_cache import RowCache, too_many_vectors
 from lalm.backbones._search import Limits, search
 from lalm.data import audio
 from lalm.data.cache import PreparedCache
 from lalm.data.grammar import Grammar
-from lalm.data.spec_augment import changes_of
-from lalm.errors import ConfigError, DataError
+from lalm.errors import DataError
 from lalm.records import Example
 
 
@@ -51,30 +52,29 @@ class NativeModel:
         identity: Mapping[str, Any],
         max_audio_s: float | None = None,
         max_audio_vectors: int | None = None,
+        instruction_first: bool = False,
         cache: PreparedCache | None = None,
     ) -> None:
         self.family, self.module, self.processor = family, module.eval(), processor
         self.tokenizer = processor.tokenizer
         self.identity = dict(identity)
         self.peft: Any = None
-        self.longest_audio_s = family.longest_s(processor)
+        self._clips = Clips(family, processor, max_audio_s)
+        self.longest_audio_s = self._clips.longest_s
         self._max_audio_s, self._max_audio_vectors = max_audio_s, max_audio_vectors
-        if max_audio_s is not None and self.longest_audio_s is not None and max_audio_s > self.longest_audio_s:
-            raise ConfigError(
-                f"backbone.max_audio_s: {max_audio_s:g} s, and {family.name} takes at most {self.longest_audio_s:g} s."
-            )
         for parameter in module.parameters():
             parameter.requires_grad_(False)
         family.adapt(module)
+        self._llm = InnerLanguageModel(module, family.language_model)
+        _stack.prepare(self._llm)
         self._groups = groups_of(module, family)
         eos = module.generation_config.eos_token_id
-        self._prompts = Prompts(
-            family, processor, eos if isinstance(eos, list | tuple) else [] if eos is None else [eos]
-        )
-        self._guide = Guide(self.tokenizer, self._prompts.eos_ids)
+        ends = eos if isinstance(eos, list | tuple) else [] if eos is None else [eos]
+        self.prompts = Prompts(family, processor, ends, instruction_first)
+        self._instruction_first = instruction_first
+        self._guide = Guide(self.tokenizer, self.prompts.eos_ids)
         self._positions: int = module.config.get_text_config().max_position_embeddings
         self._rows = RowCache(self._make_row)
-        self._cut: set[Path] = set()
         hearing = [module.get_submodule(name) for name in (family.audio_encoder, *family.connector)]
         settings = (family.name, hearing[0].config.to_dict(), processor.feature_extractor.to_dict(), max_audio_s)
         self._heard = Heard(cache, hearing, settings)
@@ -82,7 +82,7 @@ class NativeModel:
     @property
     def counts(self) -> dict[str, int]:
         """What the options changed in the rows so far: recordings that `max_audio_s` cut."""
-        return {} if self._max_audio_s is None else {"recordings_cut": len(self._cut)}
+        return {} if self._max_audio_s is None else {"recordings_cut": len(self._clips.cut)}
 
     def groups(self) -> dict[str, tuple[str, ...]]:
         """Group -> names of its modules within `module`."""
@@ -100,15 +100,15 @@ class NativeModel:
     def _make_row(self, example: Example) -> Row:
         if example.audio is None and example.text is None and not example.turns:
             raise DataError("it has neither text nor audio.")
-        clips = tuple(Clip(path, self._num_samples(path), example.id) for path in example.recordings)
-        marked = iter(self._prompts.of(example))
+        clips = tuple(Clip(path, self._clips.num_samples(path), example.id) for path in example.recordings)
+        marked = iter(self.prompts.of(example))
         prompt: list[int] = []
         for clip in clips:
-            prompt += itertools.takewhile(lambda token: token != self._prompts.placeholder, marked)
-            prompt += [self._prompts.placeholder] * self._num_vectors(clip)
+            prompt += itertools.takewhile(lambda token: token != self.prompts.placeholder, marked)
+            prompt += [self.prompts.placeholder] * self._clips.num_vectors(clip)
         prompt += marked
-        row = Row(tuple(prompt), self._prompts.answer(example.answer), clips)
-        number = row.prompt.count(self._prompts.placeholder)
+        row = Row(tuple(prompt), self.prompts.answer(example.answer), clips)
+        number = row.prompt.count(self.prompts.placeholder)
         if self._max_audio_vectors is not None and number > self._max_audio_vectors:
             raise DataError(too_many_vectors(len(clips), number, self._max_audio_vectors))
         if row.length > self._positions:
@@ -117,67 +117,32 @@ class NativeModel:
             )
         return row
 
-    def _num_vectors(self, clip: Clip) -> int:
-        """Positions that a clip takes. Raises DataError if it is too short to take one."""
-        number = self.family.num_placeholders(self.processor.feature_extractor, clip.num_samples)
-        if number < 1:
-            raise DataError(f"{clip.path}: {clip.num_samples} samples at 16 kHz are too few to be heard.")
-        return number
-
-    def _num_samples(self, path: Path) -> int:
-        """How much of a recording is heard, in samples at 16 kHz. Raises DataError if it cannot be heard whole."""
-        header = audio.info(path)
-        if self._max_audio_s is not None and header.duration_s > self._max_audio_s:
-            self._cut.add(path)
-            return int(self._max_audio_s * SAMPLE_RATE_HZ)
-        if self.longest_audio_s is not None and header.duration_s > self.longest_audio_s:
-            raise DataError(
-                f"{path}: {header.duration_s:.1f} s of audio, and {self.family.name} takes at most {self.longest_audio_s:g} s. "
-                "Cut the recording, or set backbone.max_audio_s; nothing is truncated in silence."
-            )
-        if header.sample_rate_hz == SAMPLE_RATE_HZ:
-            return round(header.duration_s * SAMPLE_RATE_HZ)
-        return len(audio.load(path, SAMPLE_RATE_HZ))
-
     def batch(self, examples: Sequence[Example]) -> Batch:
-        """Rows padded on the left, and the features of their recordings. Raises DataError that names a row."""
-        rows = [self.row(example) for example in examples]
-        ids, mask, labels = collate(rows, True, self._prompts.padding)
-        return Batch(ids, mask, labels, self._features(rows), self._prompts.placeholder)
+        """Rows padded on the left after what all begin with, and the features of their recordings.
 
-    def _samples(self, clip: Clip) -> np.ndarray:
-        try:
-            samples = audio.load(clip.path, SAMPLE_RATE_HZ)
-        except DataError as error:
-            raise DataError(f"Row '{clip.row}': {error}") from None
-        if len(samples) < clip.num_samples:
-            raise DataError(f"Row '{clip.row}': {clip.path}: has fewer samples than its header says.")
-        return samples[: clip.num_samples]
+        Raises DataError that names a row.
+        """
+        rows = [self.row(example) for example in examples]
+        prefix = self._common(rows)
+        ids, mask, labels = collate(rows, True, self.prompts.padding, len(prefix))
+        return Batch(ids, mask, labels, self._features(rows), self.prompts.placeholder, prefix)
+
+    def _common(self, rows: Sequence[Row]) -> tuple[int, ...]:
+        """What rows begin with that is computed once for all of them."""
+        return () if _stack.why_not(self._llm) else common_prefix(rows, self.prompts.placeholder)
 
     def _features(self, rows: Sequence[Row]) -> Mapping[str, Tensor]:
         """What brings the recordings of the rows: what was heard of them if that is kept, else their features."""
         clips = [clip for row in rows for clip in row.clips]
         if not self._heard.is_kept or not clips:
-            return self._mel(clips)
+            return self._clips.features(clips)
         of_path = {clip.path: clip for clip in clips}
 
         def hear(paths: Sequence[Path]) -> list[Tensor]:
             some = [of_path[path] for path in paths]
-            return list(self._hear(self._mel(some)).split(list(map(self._num_vectors, some))))
+            return list(self._hear(self._clips.features(some)).split(list(map(self._clips.num_vectors, some))))
 
         return {HEARD: self._heard.vectors([clip.path for clip in clips], hear)}
-
-    def _mel(self, clips: Sequence[Clip]) -> Mapping[str, Tensor]:
-        """Features of clips; those of changed copies are altered as their files say."""
-        if not clips:
-            return {}
-        samples, changes = list(map(self._samples, clips)), [changes_of(clip.path) for clip in clips]
-        fe = self.processor.feature_extractor
-        with torch.autocast("cpu", enabled=False):  # the spectrum is computed in float32, whatever surrounds it
-            features = self.family.features(fe, samples)
-        if any(changes):
-            features = {**features, "input_features": alter(fe, features["input_features"], samples, changes)}
-        return features
 
     def num_tokens(self, example: Example) -> int:
         """Length of a row in positions of the language model."""
@@ -205,13 +170,39 @@ class NativeModel:
     @property
     def beginnings(self) -> str:
         """What becomes of the beginning that rows have in common, in words."""
-        return "computed for each row (a backbone of one class, where the recording stands first)"
+        if why := _stack.why_not(self._llm):
+            return f"computed for each row ({why})"
+        if self._instruction_first:
+            return "computed once a step, and seen by all rows"
+        return "computed once a step where it is a tenth of the positions; the instruction stands after the recording (backbone.instruction_first)"
+
+    @property
+    def rows_share(self) -> bool:
+        """Whether rows that are computed together share their instruction, and no padding is computed."""
+        return self._instruction_first and not _stack.why_not(self._llm)
 
     def loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Summed negative log-likelihood of each row's answer [rows] and its number of answer tokens [rows]."""
         self._keep_frozen_parts_still()
         targets = batch.labels[:, 1:].to(self.device)
         chosen = targets != IGNORE
+        states = self._states(batch, chosen)
+        vocabulary = self.module.get_input_embeddings().weight.shape[0]
+        token_nll = answer_nll(self.module.get_output_embeddings(), states, targets[chosen], vocabulary)
+        nll = torch.zeros(len(targets), device=token_nll.device).index_add(0, chosen.nonzero()[:, 0], token_nll)
+        return nll, chosen.sum(dim=1)
+
+    def _states(self, batch: Batch, chosen: Tensor) -> Tensor:
+        """Last hidden states [T, width] at the positions `chosen` [B, L - 1].
+
+        By the class's own `forward`; after a common beginning layer by layer (`_stack`).
+        """
+        mask = batch.attention_mask.to(self.device)
+        if batch.prefix:
+            rows = self._embed(batch.input_ids.to(self.device), batch.features)
+            layers = self._llm.model.layers
+            _, states = _stack.run_layers(self._llm, 0, len(layers), self._embedded(batch.prefix), rows, mask == 1)
+            return self._llm.model.norm(states[:, :-1][chosen])
         found: list[Tensor] = []
 
         def none(states: Tensor) -> Tensor:
@@ -220,15 +211,16 @@ class NativeModel:
 
         with self._head_sees(none):
             self.module(
-                attention_mask=batch.attention_mask.to(self.device),
+                attention_mask=mask,
                 position_ids=batch.position_ids.to(self.device),
                 use_cache=False,
                 **self._given(batch),
             )
-        vocabulary = self.module.get_input_embeddings().weight.shape[0]
-        token_nll = answer_nll(self.module.get_output_embeddings(), found[0], targets[chosen], vocabulary)
-        nll = torch.zeros(len(targets), device=token_nll.device).index_add(0, chosen.nonzero()[:, 0], token_nll)
-        return nll, chosen.sum(dim=1)
+        return found[0]
+
+    def _embedded(self, tokens: Sequence[int]) -> Tensor:
+        """Embeddings [1, P, width] of tokens without a recording."""
+        return self.module.get_input_embeddings()(torch.tensor([list(tokens)], device=self.device))
 
     def _given(self, batch: Batch) -> dict[str, Tensor]:
         """Tokens and features as `forward` takes them; where recordings were heard before, embeddings."""
@@ -248,26 +240,28 @@ class NativeModel:
     ) -> list[str]:
         """Answers in the order of the examples; greedy, or beam search with `num_beams` beams.
 
-        Prompts and recordings are read once, however many beams there are. Under a grammar answers are as long as it lets
+        Prompts and recordings are read once, however many beams there are, and what prompts begin with once for all rows. Under a grammar answers are as long as it lets
         them be, whatever `max_new_tokens` says.
         """
         self._keep_frozen_parts_still()
         rows = [self.row(example) for example in examples]
-        ids, mask, _ = collate(rows, False, self._prompts.padding)
+        prefix = self._common(rows)
+        ids, mask, _ = collate(rows, False, self.prompts.padding, len(prefix))
         embeddings = self._embed(ids.to(self.device), self._features(rows))
-        limits = Limits(self._prompts.eos_ids, max_new_tokens, min_new_tokens)
+        limits = Limits(self.prompts.eos_ids, max_new_tokens, min_new_tokens)
         if grammar is not None:
-            most = self._guide.most_tokens(grammar, self._positions - ids.shape[1])
-            limits = Limits(self._prompts.eos_ids, most, 0, self._guide.obeying(grammar))
+            most = self._guide.most_tokens(grammar, self._positions - len(prefix) - ids.shape[1])
+            limits = Limits(self.prompts.eos_ids, most, 0, self._guide.obeying(grammar))
         reading = Reading(self.module)
         with self._head_sees(lambda states: states[:, -1:]):
-            answers = search(reading.start(embeddings, mask.to(self.device)), reading.advance, limits, num_beams)
+            first = reading.start(embeddings, mask.to(self.device), self._embedded(prefix) if prefix else None)
+            answers = search(first, reading.advance, limits, num_beams)
         return [text.strip() for text in self.tokenizer.batch_decode(answers, skip_special_tokens=True)]
 
     def _embed(self, ids: Tensor, features: Mapping[str, Tensor]) -> Tensor:
         """Embeddings [B, L, width] of tokens, with what is heard in place of the placeholders."""
-        heard_at = ids == self._prompts.placeholder
-        embeddings = self.module.get_input_embeddings()(ids.masked_fill(heard_at, self._prompts.padding))
+        heard_at = ids == self.prompts.placeholder
+        embeddings = self.module.get_input_embeddings()(ids.masked_fill(heard_at, self.prompts.padding))
         if features:
             embeddings = embeddings.masked_scatter(heard_at[..., None], self._hear(features).to(embeddings.dtype))
         return embeddings

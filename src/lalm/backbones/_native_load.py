@@ -12,7 +12,7 @@ from lalm import plugins
 from lalm.backbones._family import Family, NativeConfig
 from lalm.backbones._native import NativeModel
 from lalm.data.cache import PreparedCache
-from lalm.errors import ModelError
+from lalm.errors import ConfigError, ModelError
 from lalm.models import parts
 from lalm.models.fetch import lalm_home
 
@@ -28,7 +28,15 @@ def load_native(family: Family, cfg: NativeConfig, tiny: Tiny) -> NativeModel:
     Raises ModelError: not there, of another family, files missing, pickles, weights that do not fit.
     """
     if cfg.tiny:
-        return tiny_native(family, tiny, cfg.seed, cfg.max_audio_s, max_audio_vectors=cfg.max_audio_vectors)
+        return tiny_native(
+            family,
+            tiny,
+            cfg.seed,
+            cfg.max_audio_s,
+            max_audio_vectors=cfg.max_audio_vectors,
+            instruction_first=cfg.instruction_first,
+        )
+    order = _order(family, cfg.instruction_first)
     part = parts.find(cfg.model, cfg.revision, cfg.trust_remote_code)
     check_family(family, part)
     processor = _processor(family, part)
@@ -45,6 +53,7 @@ def load_native(family: Family, cfg: NativeConfig, tiny: Tiny) -> NativeModel:
         "dtype": str(module.dtype).removeprefix("torch."),
         "max_audio_s": cfg.max_audio_s,
         "licences": {part.source: family.licence if stated == "not stated" and part.source == known else stated},
+        **order,
     }
     return NativeModel(
         family,
@@ -53,6 +62,7 @@ def load_native(family: Family, cfg: NativeConfig, tiny: Tiny) -> NativeModel:
         identity=identity,
         max_audio_s=cfg.max_audio_s,
         max_audio_vectors=cfg.max_audio_vectors,
+        instruction_first=cfg.instruction_first,
         cache=heard_before(),
     )
 
@@ -70,6 +80,7 @@ def tiny_native(
     max_audio_s: float | None = None,
     cache: PreparedCache | None = None,
     max_audio_vectors: int | None = None,
+    instruction_first: bool = False,
 ) -> NativeModel:
     """The real classes with small random weights."""
     with torch.random.fork_rng():
@@ -82,9 +93,23 @@ def tiny_native(
         "dtype": "float32",
         "max_audio_s": max_audio_s,
         "licences": {},
+        **_order(family, instruction_first),
     }
     limits: dict[str, Any] = {"max_audio_s": max_audio_s, "max_audio_vectors": max_audio_vectors}
-    return NativeModel(family, module, processor, identity=identity, cache=cache, **limits)
+    return NativeModel(
+        family, module, processor, identity=identity, cache=cache, instruction_first=instruction_first, **limits
+    )
+
+
+def _order(family: Family, instruction_first: bool) -> dict[str, bool]:
+    """What a run says of the order of its prompts, where it is not the family's. Raises ConfigError where there is no choice."""
+    if not instruction_first:
+        return {}
+    if family.dialogue is None:
+        raise ConfigError(
+            f"backbone.instruction_first: {family.name} has one place for all words, before the recording. Leave it out."
+        )
+    return {"instruction_first": True}
 
 
 def model_class(family: Family) -> Any:

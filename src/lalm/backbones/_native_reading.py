@@ -18,10 +18,19 @@ class Reading:
         self._module = module
         self._cache = DynamicCache(config=module.config.get_text_config())
 
-    def start(self, embeddings: Tensor, mask: Tensor) -> Tensor:
-        """Read rows [B, L, width] that are padded on the left, mask [B, L]; logits [B, V] of their next tokens."""
-        self._seen, self._positions = mask, mask.sum(dim=1)
-        return self._read((mask.cumsum(dim=1) - 1).clamp(min=0), inputs_embeds=embeddings)
+    def start(self, embeddings: Tensor, mask: Tensor, prefix: Tensor | None = None) -> Tensor:
+        """Read rows [B, L, width] that are padded on the left, mask [B, L]; logits [B, V] of their next tokens.
+
+        A prefix [1, P, width] that all rows follow is read once; each row gets a copy of what is kept of it.
+        """
+        num_rows, length = len(mask), 0 if prefix is None else prefix.shape[1]
+        if prefix is not None:
+            self._seen = mask.new_ones(1, length)
+            self._read(torch.arange(length, device=mask.device)[None], inputs_embeds=prefix)
+            self._cache.batch_repeat_interleave(num_rows)
+        self._seen = torch.cat([mask.new_ones(num_rows, length), mask], dim=1)
+        self._positions = self._seen.sum(dim=1)
+        return self._read(length + (mask.cumsum(dim=1) - 1).clamp(min=0), inputs_embeds=embeddings)
 
     def advance(self, rows: Tensor, tokens: Tensor) -> Tensor:
         """Go on with these rows [kept] and read one token of each; logits [kept, V]."""

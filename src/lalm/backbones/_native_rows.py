@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lalm.backbones._family import Family
+from lalm.backbones._family import Family, Messages
 from lalm.backbones._prompt import tag_of
 from lalm.errors import DataError, ModelError
 from lalm.records import Example, Turn
@@ -52,6 +52,7 @@ class Batch:
     """`input_ids` and `labels` [B, L] (labels IGNORE but on answers), `attention_mask` [B, L].
 
     `features` are `forward`'s arguments that bring the clips, or what was heard of them before (`_native_cache.HEARD`).
+    `prefix` are tokens that all rows begin with, where these are to be computed once; the tensors go on after them.
     """
 
     input_ids: Tensor
@@ -59,11 +60,12 @@ class Batch:
     labels: Tensor
     features: Mapping[str, Tensor]
     placeholder: int
+    prefix: tuple[int, ...] = ()
 
     @property
     def position_ids(self) -> Tensor:
-        """[B, L]: every row counts from its own first token."""
-        return (self.attention_mask.cumsum(dim=1) - 1).clamp(min=0)
+        """[B, L]: every row counts from its own first token, that of the prefix."""
+        return len(self.prefix) + (self.attention_mask.cumsum(dim=1) - 1).clamp(min=0)
 
     def decoded_prompts(self, tokenizer: Any) -> list[str]:
         """What stands before the answers, in words; a recording stands as `[audio]`."""
@@ -75,15 +77,17 @@ class Batch:
 
     def _prompt(self, tokenizer: Any, index: int) -> str:
         shown = (self.attention_mask[index] == 1) & (self.labels[index] == IGNORE)
-        pieces = itertools.groupby(self.input_ids[index][shown].tolist(), lambda token: token == self.placeholder)
+        tokens = [*self.prefix, *self.input_ids[index][shown].tolist()]
+        pieces = itertools.groupby(tokens, lambda token: token == self.placeholder)
         return "".join("[audio]" if is_audio else str(tokenizer.decode(list(ids))) for is_audio, ids in pieces)
 
 
 class Prompts:
     """Examples to tokens, in the family's chat template. Raises ModelError if the template or the tokenizer cannot be used."""
 
-    def __init__(self, family: Family, processor: Any, eos_ids: Sequence[int]) -> None:
+    def __init__(self, family: Family, processor: Any, eos_ids: Sequence[int], instruction_first: bool = False) -> None:
         self._family, self._tokenizer = family, processor.tokenizer
+        self._instruction_first = instruction_first
         self._template = (
             family.chat_template or getattr(processor, "chat_template", None) or self._tokenizer.chat_template
         )
@@ -104,8 +108,7 @@ class Prompts:
         Raises DataError for words that hold one, and for turns that the family's chat template has no place for.
         """
         if not example.turns:
-            words = None if example.audio is not None else example.text
-            messages = self._family.messages(example.instruction, words)
+            messages = self.messages(example.instruction, None if example.audio is not None else example.text)
         elif self._family.dialogue is not None:
             messages = self._family.dialogue(example.instruction, lines(example.turns))
         elif example.recordings:
@@ -124,6 +127,12 @@ class Prompts:
         if number and not any(word in one for one in said):
             raise ModelError(f"The chat template of this {self._family.name} model leaves the recording out.")
         raise DataError(f"its words hold {word}, with which this model marks audio.")
+
+    def messages(self, instruction: str, words: str | None) -> Messages:
+        """One input under an instruction; None stands for a recording."""
+        if self._instruction_first and self._family.dialogue is not None:
+            return self._family.dialogue(instruction, [words])
+        return self._family.messages(instruction, words)
 
     def answer(self, text: str) -> tuple[int, ...]:
         """Tokens of the answer and the end of turn."""
@@ -168,9 +177,26 @@ def lines(turns: Sequence[Turn]) -> list[str | None]:
     return [piece for piece in pieces if piece != ""]
 
 
-def collate(rows: Sequence[Row], with_answers: bool, padding: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Tokens, mask and labels [B, L] of rows, padded on the left."""
-    whole = [row.prompt + (row.answer if with_answers else ()) for row in rows]
+WORTH = 0.1  # of all positions: what computing a common beginning once is to save
+
+
+def common_prefix(rows: Sequence[Row], placeholder: int) -> tuple[int, ...]:
+    """Tokens that all prompts begin with, up to the first recording; none where computing them once saves next to nothing.
+
+    Something of each prompt is left: its last position has to know what follows.
+    """
+    prompts = [row.prompt for row in rows]
+    first, last = min(prompts), max(prompts)
+    longest = min(map(len, prompts)) - 1
+    pairs = zip(first[:longest], last[:longest], strict=True)
+    length = next((place for place, (a, b) in enumerate(pairs) if a != b or a == placeholder), longest)
+    saved = (len(rows) - 1) * length
+    return first[:length] if saved >= WORTH * sum(row.length for row in rows) else ()
+
+
+def collate(rows: Sequence[Row], with_answers: bool, padding: int, start: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    """Tokens, mask and labels [B, L] of rows from position `start` of each on, padded on the left."""
+    whole = [row.prompt[start:] + (row.answer if with_answers else ()) for row in rows]
     length = max(map(len, whole))
     ids = torch.full((len(rows), length), padding, dtype=torch.long)
     mask = torch.zeros(len(rows), length, dtype=torch.long)

@@ -20,6 +20,7 @@ from torch import Tensor
 from lalm.backbones import _attention
 from lalm.backbones._attention import Layout
 from lalm.backbones._gated import keep_less
+from lalm.backbones._norms import fuse_norms
 from lalm.models.key_values import with_cache
 
 FAMILIES = ("llama", "qwen2", "qwen3", "gemma3_text")  # causal attention and rotary positions in every layer
@@ -29,9 +30,10 @@ MAX_KEPT_BYTES = 4 * 2**30
 
 
 def prepare(llm: Any) -> None:
-    """Give a model of these families the attention that knows of a common prefix, and MLPs that keep less for the way back."""
+    """Give a model of these families the attention that knows of a common prefix, MLPs that keep less, and norms in one kernel."""
     if llm.config.model_type in FAMILIES and llm.config._attn_implementation == "sdpa":
         llm.config._attn_implementation = _attention.NAME
+        fuse_norms(llm.model)
         for layer in llm.model.layers:
             keep_less(layer.mlp)
 
@@ -95,13 +97,13 @@ def run_layers(
 ) -> tuple[Tensor | None, Tensor]:
     """Layers `first` to `last` (excluded) over prefix [1, P, D] and rows [B, L, D] with mask [B, L] (True = real).
 
-    Rows follow the prefix in position and see it whole; the prefix sees itself alone. All go through a layer as one
-    sequence without padding; padding comes back as zeros.
+    Rows may be padded on either side. They follow the prefix in position and see it whole; the prefix sees itself alone. All go
+    through a layer as one sequence without padding; padding comes back as zeros.
     """
     start = 0 if prefix is None else prefix.shape[1]
     states = rows[mask] if prefix is None else torch.cat([prefix[0].to(rows.dtype), rows[mask]])
     states = states[None]
-    places = start + torch.arange(mask.shape[1], device=mask.device).expand_as(mask)[mask]
+    places = start + (mask.cumsum(dim=1) - 1)[mask]
     positions = torch.cat([torch.arange(start, device=mask.device), places])[None]
     lengths = mask.sum(dim=1).tolist()
     layouts = {FULL: Layout(start, lengths), SLIDING: Layout(start, lengths, window(llm))}

@@ -26,15 +26,17 @@ def dry_run(scenario: Scenario) -> dict[str, Any]:
     from lalm.bench.random_weights import qwen2_audio
     from lalm.bench.sizes import sizes_of
 
-    model = qwen2_audio(scenario.size, "meta")
+    model = qwen2_audio(scenario.size, "meta", instruction_first=scenario.instruction_first)
     _adapters(model)
     sizes = sizes_of(model)
     length = _length(scenario)
-    kept, counted = _step(model.module, scenario, length)
+    shared = scenario.prompt_tokens if scenario.instruction_first else 0
+    # rows of a like number of positions: what they have in common is dealt out among them
+    kept, counted = _step(model.module, scenario, length - shared + -(-shared // scenario.batch_size))
     parameters = list(model.module.parameters())
     weights = sum(one.numel() * one.element_size() for one in parameters)
     adapters = sum(one.numel() for one in parameters if one.requires_grad)
-    load = flops.Load([], [length] * scenario.batch_size, 0, scenario.batch_size * scenario.answer_tokens)
+    load = flops.Load([], [length - shared] * scenario.batch_size, shared, scenario.batch_size * scenario.answer_tokens)
     useful = scenario.batch_size * length
     in_bf16 = model.module.dtype == torch.bfloat16
     return {
@@ -43,6 +45,7 @@ def dry_run(scenario: Scenario) -> dict[str, Any]:
         "adapter_weights": adapters,
         "positions_a_row": length,
         "useful_tokens_a_step": useful,
+        "computed_tokens_a_step": shared + scenario.batch_size * (length - shared),
         "flops_a_useful_token": 4.0 * sizes.llm_weights,
         "flops_a_step": {"counted": counted, "bound": flops.training(sizes, load, False)},
         "seconds_a_step_at_peak": {
@@ -63,7 +66,8 @@ def as_text(found: dict[str, Any]) -> str:
     memory, flops_a_step = found["memory_gb"], found["flops_a_step"]
     lines = [
         f"{found['scenario']}: {found['weights'] / 1e9:.2f} billion weights, adapters of {found['adapter_weights'] / 1e6:.1f} million",
-        f"  a step: {found['useful_tokens_a_step']} useful tokens in rows of {found['positions_a_row']} positions",
+        f"  a step: {found['useful_tokens_a_step']} useful tokens in rows of {found['positions_a_row']} positions, "
+        f"{found['computed_tokens_a_step']} of them computed",
         f"  operations of a step: {flops_a_step['counted'] / 1e12:.1f} T counted on shapes, {flops_a_step['bound'] / 1e12:.1f} T "
         f"at the least; {found['flops_a_useful_token'] / 1e9:.1f} G a useful token (4 a weight)",
         f"  memory: about {memory['total']:.1f} GB ({memory['weights']:.1f} weights, "
@@ -95,7 +99,7 @@ def _step(module: Any, scenario: Scenario, length: int) -> tuple[int, float]:
     Attention weights [.., L, L] are not counted: the kernels of a card that this is for compute them again.
     """
     import torch
-    from torch.utils.flop_counter import FlopCounterMode
+    from lalm.bench.counting import Counting
 
     weights = {one.untyped_storage()._cdata for one in module.parameters()}
     kept: dict[int, int] = {}
@@ -114,7 +118,7 @@ def _step(module: Any, scenario: Scenario, length: int) -> tuple[int, float]:
     handle = module.get_output_embeddings().register_forward_pre_hook(lambda _, given: (given[0][:, states],))
     try:
         with (
-            FlopCounterMode(display=False) as counter,
+            Counting() as counter,
             torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
         ):
             module.train()
@@ -127,4 +131,4 @@ def _step(module: Any, scenario: Scenario, length: int) -> tuple[int, float]:
             logits.float().sum().backward()
     finally:
         handle.remove()
-    return sum(kept.values()), float(counter.get_total_flops())
+    return sum(kept.values()), counter.total

@@ -38,7 +38,9 @@ SIZES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 
 
-def qwen2_audio(size: str, device: str, cache: PreparedCache | None = None) -> NativeModel:
+def qwen2_audio(
+    size: str, device: str, cache: PreparedCache | None = None, instruction_first: bool = False
+) -> NativeModel:
     """The model in bfloat16 if it is of the published size, else in float32."""
     import torch
     from transformers import Qwen2AudioForConditionalGeneration, Qwen2AudioProcessor
@@ -54,7 +56,7 @@ def qwen2_audio(size: str, device: str, cache: PreparedCache | None = None) -> N
             module = Qwen2AudioForConditionalGeneration._from_config(config, dtype=dtype)
         return module, Qwen2AudioProcessor(tiny_mel(), tokenizer)
 
-    return tiny_native(backbone.FAMILY, made, 0, cache=cache)
+    return tiny_native(backbone.FAMILY, made, 0, cache=cache, instruction_first=instruction_first)
 
 
 def configuration(size: str) -> tuple[Any, Any]:

@@ -68,7 +68,7 @@ def _measure(scenario: Scenario, repetitions: int, bf16: bool, threads: int) -> 
             for mode, sides in runs.items():
                 for side in SIDES if turn % 2 == 0 else reversed(SIDES):
                     sides[side].append(_worker({**asked, "mode": mode, "side": side}))
-        equal = _apart(asked, "float32", SIDES)
+        equal = {} if scenario.precision == "bfloat16" else _apart(asked, "float32", SIDES)
         if bf16:
             equal |= _apart(asked, "bfloat16", (*SIDES, REORDERED))
     device = runs["train"]["lalm"][0]["device"]
@@ -110,7 +110,8 @@ def _training(
 ) -> dict[str, Any]:
     """`peak_flops` is what the card can do in a second; its share counts four operations a weight and useful token.
 
-    As one counts for LoRA: forward, and back through frozen weights; no recomputation, no padding, no encoder.
+    As one counts for LoRA: forward, and back through frozen weights; no recomputation, no padding, no encoder. Useful tokens
+    count what rows have in common for every row; `share_of_peak_computed` counts it once, as lalm computes it.
     """
     useful = runs["lalm"][0]["useful_tokens"]
     flops_a_token = 4.0 * runs["lalm"][0]["llm_weights"]
@@ -132,8 +133,9 @@ def _training(
             "share_of_bound": ratio / bounds[epoch],
         }
         if peak_flops:
-            share = {side: useful * flops_a_token / seconds[side]["median"] / peak_flops for side in SIDES}
-            found[epoch]["share_of_peak"] = share
+            a_second = {side: flops_a_token / seconds[side]["median"] / peak_flops for side in SIDES}
+            found[epoch]["share_of_peak"] = {side: useful * each for side, each in a_second.items()}
+            found[epoch]["share_of_peak_computed"] = runs["lalm"][0]["computed_tokens"] * a_second["lalm"]
     return found
 
 
@@ -237,6 +239,8 @@ def as_text(found: Mapping[str, Any]) -> str:
             f"{side:>8} {share:.0%} of the card's peak" for side, share in useful.get("share_of_peak", {}).items()
         )
     )
+    if "share_of_peak_computed" in useful:
+        lines.append(f"  lalm on the positions that it computes: {useful['share_of_peak_computed']:.0%} of the card's peak")
     lines.append(f"  ready to train {found['ready_to_train_s']['median']:>19.2f} s after the process was started")
     for name in ("training", "answering"):
         peaks = found[name]["peak_mb"]

@@ -71,6 +71,7 @@ class Scenario:
     size: Literal["published", "tiny", "middle", "7b"] = "published"
     precision: Literal["float32", "bfloat16"] | None = None  # None: as the command says
     plain_rows: int | None = None  # None: the batch
+    instruction_first: bool = False  # of backbones of one class; in the others it stands there anyway
 
     def in_plain_portions(self, batch: Sequence[Example]) -> list[Sequence[Example]]:
         """The micro-batches of the plain reference."""
@@ -111,6 +112,19 @@ SCENARIOS = {
             8,
             size="7b",
             precision="bfloat16",
+            instruction_first=True,
+        ),
+        Scenario(
+            "qwen2_audio_7b_long",
+            "the same with a prompt of 600 tokens and batches of 32: one GPU of 141 GB",
+            "qwen2_audio",
+            600,
+            32,
+            2,
+            size="7b",
+            precision="bfloat16",
+            plain_rows=8,
+            instruction_first=True,
         ),
         Scenario(
             "tiny", "a tiny model: to try the command", "smol", 60, 2, 2, 8, (0.3, 0.9), size="tiny", plain_rows=1

@@ -36,18 +36,24 @@ def flops_of(model: Any, rows: Sequence[Example], scenario: Scenario, mode: str)
 
 def useful_tokens(model: Any, rows: Sequence[Example]) -> int:
     """Positions that rows hold without padding: prompt, vectors of the recording and answer, of each row."""
-    shared = len(getattr(model.batch(rows), "prefix", ()))
-    return sum(shared + model.num_tokens(row) for row in rows)
+    load = _load_of(model, rows, with_answers=True)
+    return sum(load.shared + own for own in load.own)
+
+
+def computed_tokens(model: Any, rows: Sequence[Example], scenario: Scenario) -> int:
+    """Positions that lalm takes through the language model in an epoch: what rows of a step begin with counts once."""
+    steps = [rows[start : start + scenario.batch_size] for start in range(0, len(rows), scenario.batch_size)]
+    loads = [_load_of(model, step, with_answers=True) for step in steps]
+    return sum(load.shared + sum(load.own) for load in loads)
 
 
 def _load_of(model: Any, batch: Sequence[Example], with_answers: bool) -> flops.Load:
-    made = model.batch(batch)
+    shared = len(model.batch(batch).prefix)
+    counted = 0 if hasattr(model.module, "llm") else shared  # composed models' rows are measured without it
     frames = [math.ceil(_num_samples(example) / 320) for example in batch]
     answers = sum(_answer_length(model, example) for example in batch)
-    shared = len(getattr(made, "prefix", ()))
-    own = [model.num_tokens(example) - (0 if with_answers else _answer_length(model, example)) for example in batch]
-    if not hasattr(model.module, "llm"):
-        shared = 0
+    left_out = [counted + (0 if with_answers else _answer_length(model, example)) for example in batch]
+    own = [model.num_tokens(example) - without for example, without in zip(batch, left_out, strict=True)]
     return flops.Load(frames, own, shared, answers)
 
 

@@ -24,7 +24,7 @@ class NativeFormat:
         self._class, self._processor_class = type(model.module).__name__, type(model.processor).__name__
         self._source, self._revision = str(model.identity["model"]), model.identity.get("revision")
         self._tiny = self._source == "tiny"
-        self._turns = model.family.messages("INSTRUCTION", None)
+        self._turns = model.prompts.messages("INSTRUCTION", None)
 
     def as_given(self, model: Any, row: Example) -> Example:
         """As it is."""

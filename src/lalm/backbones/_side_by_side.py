@@ -1,0 +1,82 @@
+"""Attention of rows to a common beginning and to themselves by torch's own kernels: for GPUs, which want few large pieces.
+
+Rows lie side by side, each padded at its end to the longest and with a copy of the beginning's keys and values before its own, so
+that one call of a fused kernel (FlashAttention, Dao 2023, arXiv 2307.08691, where it can be had) does all of them. A row's
+queries stand at the end of its keys, so "causal, aligned at the lower right" is all the mask there is; padding stands behind a
+row, and no real position sees it. Copies are not kept for the way back: they are made again, and attention with them.
+
+Shapes: N positions of all rows together, P of the beginning, B rows, L of the longest, H heads, whose keys are shared in G groups,
+w their width.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn.attention.bias import causal_lower_right
+from torch.nn.functional import scaled_dot_product_attention
+
+if TYPE_CHECKING:
+    from lalm.backbones._attention import Layout
+
+
+class SideBySide(torch.autograd.Function):
+    """Attention [1, N, H, w] of query [1, H, N, w] to key, value [1, G, N, w] and those of the beginning [1, G, P, w]."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        before_key: Tensor,
+        before_value: Tensor,
+        scaling: float,
+        layout: Layout,
+    ) -> Tensor:
+        ctx.save_for_backward(query, key, value, before_key, before_value)
+        ctx.scaling, ctx.layout = scaling, layout
+        found = _attention(query, key, value, before_key, before_value, scaling, layout)
+        return found.transpose(1, 2).flatten(0, 1).index_select(0, layout.places(query.device))[None]
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        with torch.enable_grad():
+            given = [one.detach().requires_grad_() for one in ctx.saved_tensors]
+            found = _attention(*given, ctx.scaling, ctx.layout)
+        back = _padded(grad[0], ctx.layout).transpose(1, 2)
+        return *torch.autograd.grad(found, given, back), None, None
+
+
+def _attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    before_key: Tensor,
+    before_value: Tensor,
+    scaling: float,
+    layout: Layout,
+) -> Tensor:
+    """Attention [B, H, L, w] with the rows side by side."""
+    own = [_padded(one[0].transpose(0, 1), layout).transpose(1, 2) for one in (query, key, value)]
+    num_rows, num_heads, length, _ = own[0].shape
+    seen = [
+        torch.cat([before.expand(num_rows, -1, -1, -1), one], dim=2)
+        for before, one in zip((before_key, before_value), own[1:], strict=True)
+    ]
+    if (sharing := num_heads // key.shape[1]) > 1:
+        seen = [one.repeat_interleave(sharing, dim=1) for one in seen]
+    mask: Any = causal_lower_right(length, layout.beginning + length)
+    if layout.window is not None:
+        mask = layout.seen(length).to(query.device)
+    return scaled_dot_product_attention(own[0], seen[0], seen[1], mask, scale=scaling)
+
+
+def _padded(sequence: Tensor, layout: Layout) -> Tensor:
+    """A sequence [N, heads, w] as [B, L, heads, w]; padding is zero."""
+    num_rows, longest = len(layout.lengths), max(layout.lengths)
+    empty = sequence.new_zeros(num_rows * longest, *sequence.shape[1:])
+    return empty.index_copy(0, layout.places(sequence.device), sequence).unflatten(0, (num_rows, longest))
