@@ -86,7 +86,7 @@ def test_bfloat16_is_read_as_it_was_computed(rows, tmp_path):
     cold, warm = (made("qwen2_audio", tmp_path / "heard") for _ in range(2))
     for model in (cold, warm):
         model.module.to(torch.bfloat16)
-    computed = [cold._hear(cold._mel(cold.row(row).clips)) for row in rows if row.audio is not None]
+    computed = [cold._hear(cold.clips.features(cold.row(row).clips)) for row in rows if row.audio is not None]
     cold.batch(rows)
     found = warm.batch(rows).features[HEARD]
     assert found.dtype == torch.bfloat16

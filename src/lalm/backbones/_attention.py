@@ -3,7 +3,7 @@
 Split so in inference by Hydragen (Juravsky et al. 2024, arXiv 2402.05099, section 3): the queries of all rows look at the
 common keys with one matrix product a head. Here gradients flow back to the beginning, too, and attention weights are not
 kept for it but computed again, a portion of the rows at a time, as FlashAttention does (Dao et al. 2022, arXiv 2205.14135,
-section 3.1). That is for processors; GPUs have kernels for it (`_side_by_side`). Unlike Hydragen, which joins two softmaxes by
+section 3.1). That is for processors; GPUs have kernels for it (`_packed`, `_side_by_side`). Unlike Hydragen, which joins two softmaxes by
 their sums, there is one softmax over both parts.
 
 Shapes: N positions of all rows together, P of the beginning, L of a row, H heads whose keys are shared in G groups, w their width.
@@ -22,6 +22,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from lalm.backbones._packed import Segments
 from lalm.backbones._side_by_side import SideBySide
 
 NAME = "lalm_shared_prefix"  # as `_attn_implementation` of a language model
@@ -44,6 +45,7 @@ class Layout:
         self.window = None if window is None or beginning + max(lengths) <= window else window
         self._portions: dict[tuple[int, torch.device], list[Portion]] = {}
         self._places: dict[torch.device, Tensor] = {}
+        self._segments: dict[torch.device, Segments] = {}
 
     def places(self, device: torch.device) -> Tensor:
         """Where each position [N] stands when rows lie side by side, padded to the longest; made once for all layers."""
@@ -52,6 +54,12 @@ class Layout:
             each = [row * longest + torch.arange(length) for row, length in enumerate(self.lengths)]
             self._places[device] = torch.cat(each).to(device)
         return self._places[device]
+
+    def segments(self, device: torch.device) -> Segments:
+        """The beginning and the rows as segments of one sequence; made once for all layers."""
+        if device not in self._segments:
+            self._segments[device] = Segments(self.beginning, self.lengths, device)
+        return self._segments[device]
 
     def portions(self, num_heads: int, device: torch.device) -> list[Portion]:
         """Places [b, L] in the rows' sequence, which of them are real, and what is `hidden`; made once for all layers."""

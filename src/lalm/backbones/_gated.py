@@ -11,7 +11,8 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from transformers.activations import ACT2FN
 
 
 def keep_less(mlp: Any) -> None:
@@ -23,6 +24,7 @@ def keep_less(mlp: Any) -> None:
 
 
 _CLASSES: dict[type, type] = {}
+_SILU = (nn.SiLU, type(ACT2FN["silu"]))
 
 
 def _keeping_less(plain: type) -> type:
@@ -50,15 +52,19 @@ class _Gated(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
-        given, opened, up = ctx.ready or _open(ctx)
+        gate, opened, up = ctx.ready or _open(ctx)
         ctx.ready = None
-        (to_gate,) = torch.autograd.grad(opened, given, grad * up)
+        if type(ctx.act) in _SILU:  # its gradient is one operation; a graph of its own is several, and a call of the engine
+            return torch.ops.aten.silu_backward(grad * up, gate), grad * opened, None
+        (to_gate,) = torch.autograd.grad(opened, gate, grad * up)
         return to_gate, grad * opened.detach(), None
 
 
 def _open(node: Any) -> tuple[Tensor, Tensor, Tensor]:
-    """Gate, act(gate) with a graph that leads back to it, up."""
+    """Gate, act(gate), with a graph that leads back to it where that is needed, and up."""
     gate, up = node.saved_tensors
+    if type(node.act) in _SILU:
+        return gate, nn.functional.silu(gate), up
     with torch.enable_grad():
         given = gate.detach().requires_grad_()
         return given, node.act(given), up

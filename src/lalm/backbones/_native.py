@@ -59,8 +59,8 @@ class NativeModel:
         self.tokenizer = processor.tokenizer
         self.identity = dict(identity)
         self.peft: Any = None
-        self._clips = Clips(family, processor, max_audio_s)
-        self.longest_audio_s = self._clips.longest_s
+        self.clips = Clips(family, processor, max_audio_s)
+        self.longest_audio_s = self.clips.longest_s
         self._max_audio_s, self._max_audio_vectors = max_audio_s, max_audio_vectors
         for parameter in module.parameters():
             parameter.requires_grad_(False)
@@ -82,7 +82,7 @@ class NativeModel:
     @property
     def counts(self) -> dict[str, int]:
         """What the options changed in the rows so far: recordings that `max_audio_s` cut."""
-        return {} if self._max_audio_s is None else {"recordings_cut": len(self._clips.cut)}
+        return {} if self._max_audio_s is None else {"recordings_cut": len(self.clips.cut)}
 
     def groups(self) -> dict[str, tuple[str, ...]]:
         """Group -> names of its modules within `module`."""
@@ -100,12 +100,12 @@ class NativeModel:
     def _make_row(self, example: Example) -> Row:
         if example.audio is None and example.text is None and not example.turns:
             raise DataError("it has neither text nor audio.")
-        clips = tuple(Clip(path, self._clips.num_samples(path), example.id) for path in example.recordings)
+        clips = tuple(Clip(path, self.clips.num_samples(path), example.id) for path in example.recordings)
         marked = iter(self.prompts.of(example))
         prompt: list[int] = []
         for clip in clips:
             prompt += itertools.takewhile(lambda token: token != self.prompts.placeholder, marked)
-            prompt += [self.prompts.placeholder] * self._clips.num_vectors(clip)
+            prompt += [self.prompts.placeholder] * self.clips.num_vectors(clip)
         prompt += marked
         row = Row(tuple(prompt), self.prompts.answer(example.answer), clips)
         number = row.prompt.count(self.prompts.placeholder)
@@ -135,12 +135,12 @@ class NativeModel:
         """What brings the recordings of the rows: what was heard of them if that is kept, else their features."""
         clips = [clip for row in rows for clip in row.clips]
         if not self._heard.is_kept or not clips:
-            return self._clips.features(clips)
+            return self.clips.features(clips)
         of_path = {clip.path: clip for clip in clips}
 
         def hear(paths: Sequence[Path]) -> list[Tensor]:
             some = [of_path[path] for path in paths]
-            return list(self._hear(self._clips.features(some)).split(list(map(self._clips.num_vectors, some))))
+            return list(self._hear(self.clips.features(some)).split(list(map(self.clips.num_vectors, some))))
 
         return {HEARD: self._heard.vectors([clip.path for clip in clips], hear)}
 

@@ -25,7 +25,7 @@ class Clips:
     """
 
     def __init__(self, family: Family, processor: Any, max_audio_s: float | None) -> None:
-        self._family, self._extractor = family, processor.feature_extractor
+        self.family, self._extractor = family, processor.feature_extractor
         self._max_audio_s, self.longest_s = max_audio_s, family.longest_s(processor)
         self.cut: set[Path] = set()
         if max_audio_s is not None and self.longest_s is not None and max_audio_s > self.longest_s:
@@ -41,7 +41,7 @@ class Clips:
             return int(self._max_audio_s * SAMPLE_RATE_HZ)
         if self.longest_s is not None and header.duration_s > self.longest_s:
             raise DataError(
-                f"{path}: {header.duration_s:.1f} s of audio, and {self._family.name} takes at most {self.longest_s:g} s. "
+                f"{path}: {header.duration_s:.1f} s of audio, and {self.family.name} takes at most {self.longest_s:g} s. "
                 "Cut the recording, or set backbone.max_audio_s; nothing is truncated in silence."
             )
         if header.sample_rate_hz == SAMPLE_RATE_HZ:
@@ -50,7 +50,7 @@ class Clips:
 
     def num_vectors(self, clip: Clip) -> int:
         """Positions that a clip takes. Raises DataError if it is too short to take one."""
-        number = self._family.num_placeholders(self._extractor, clip.num_samples)
+        number = self.family.num_placeholders(self._extractor, clip.num_samples)
         if number < 1:
             raise DataError(f"{clip.path}: {clip.num_samples} samples at 16 kHz are too few to be heard.")
         return number
@@ -61,7 +61,7 @@ class Clips:
             return {}
         samples, changes = list(map(_samples, clips)), [changes_of(clip.path) for clip in clips]
         with torch.autocast("cpu", enabled=False):  # the spectrum is computed in float32, whatever surrounds it
-            features = self._family.features(self._extractor, samples)
+            features = self.family.features(self._extractor, samples)
         if any(changes):
             altered = alter(self._extractor, features["input_features"], samples, changes)
             features = {**features, "input_features": altered}

@@ -1,4 +1,4 @@
-"""Attention of rows to a common beginning and to themselves by torch's own kernels: for GPUs, which want few large pieces.
+"""Attention of rows to a common beginning and to themselves by torch's own kernels: on GPUs, in float32 or with windows.
 
 Rows lie side by side, each padded at its end to the longest and with a copy of the beginning's keys and values before its own, so
 that one call of a fused kernel (FlashAttention, Dao 2023, arXiv 2307.08691, where it can be had) does all of them. A row's

@@ -21,6 +21,7 @@ from lalm.backbones import _attention
 from lalm.backbones._attention import Layout
 from lalm.backbones._gated import keep_less
 from lalm.backbones._norms import fuse_norms
+from lalm.backbones._packed import use_packed
 from lalm.models.key_values import with_cache
 
 FAMILIES = ("llama", "qwen2", "qwen3", "gemma3_text")  # causal attention and rotary positions in every layer
@@ -30,12 +31,13 @@ MAX_KEPT_BYTES = 4 * 2**30
 
 
 def prepare(llm: Any) -> None:
-    """Give a model of these families the attention that knows of a common prefix, MLPs that keep less, and norms in one kernel."""
+    """Give a model of these families the attention that knows of a common prefix, MLPs that keep less, and a GPU's kernels."""
     if llm.config.model_type in FAMILIES and llm.config._attn_implementation == "sdpa":
         llm.config._attn_implementation = _attention.NAME
         fuse_norms(llm.model)
         for layer in llm.model.layers:
             keep_less(layer.mlp)
+            use_packed(layer.self_attn)
 
 
 def supports(llm: Any) -> bool:

@@ -21,6 +21,7 @@ from lalm.bench.scenarios import REORDERED, Scenario, material
 from lalm.bench.sizes import computed_tokens, flops_of, sizes_of, useful_tokens
 from lalm.config import Recipe, TrainSection, parse_recipe
 from lalm.data.cache import PreparedCache
+from lalm.models.half import bfloat16_answers
 from lalm.records import Example, Stage
 from lalm.rundir import RunDir, read_json
 from lalm.train.loop import fit
@@ -231,15 +232,16 @@ def _answer(work: _Work) -> dict[str, Any]:
     work.model.module.eval()
     rows, num_new, seconds = work.rows[: work.scenario.batch_size], work.scenario.answer_tokens, []
     plain = work.plain() if work.side == "plain" else None  # it gives the model's parts their own classes back
-    for batch in (*([_others(work)] if torch.cuda.is_available() else []), rows, rows):
-        begun = time.monotonic()
-        with work.autocast():
+    numbers = work.autocast() if plain else bfloat16_answers(work.model, bool(work.cfg.bf16))
+    with numbers:  # as trainers answer, and as `lalm predict` does
+        for batch in (*([_others(work)] if torch.cuda.is_available() else []), rows, rows):
+            begun = time.monotonic()
             if plain is None:
                 work.model.generate(batch, num_new, min_new_tokens=num_new)
             else:
                 plain.generate(batch, num_new)
-        _wait()
-        seconds.append(time.monotonic() - begun)
+            _wait()
+            seconds.append(time.monotonic() - begun)
     return {"answer_s": seconds[-2:]}
 
 

@@ -62,12 +62,24 @@ class _Halved:
         self._made: tuple[Tensor, int, Tensor] | None = None  # of which tensor, in which state, and the copy
 
     def __call__(self, x: Tensor) -> Tensor:
-        weight = self._linear.weight
-        if weight.requires_grad or not torch.is_autocast_enabled(x.device.type):
+        if self._linear.weight.requires_grad or not torch.is_autocast_enabled(x.device.type):
             return nn.Linear.forward(self._linear, x)
+        return nn.functional.linear(x, self.weight(), self._linear.bias)
+
+    def weight(self) -> Tensor:
+        """The weight in bfloat16, as it is now."""
+        weight = self._linear.weight
         if self._made is None or self._made[0] is not weight or self._made[1] != weight._version:
             self._made = (weight, weight._version, weight.detach().to(torch.bfloat16))
-        return nn.functional.linear(x, self._made[2], self._linear.bias)
+        return self._made[2]
+
+
+def weight_for(linear: nn.Linear, numbers: torch.dtype) -> Tensor:
+    """The frozen weight of a linear layer in a number format: the one that `TrainingAutocast` keeps, if it does."""
+    kept = vars(linear).get("forward")
+    if isinstance(kept, _Halved) and numbers == torch.bfloat16:
+        return kept.weight()
+    return linear.weight.to(numbers)
 
 
 @contextlib.contextmanager

@@ -28,13 +28,16 @@ BUCKET = 2**24  # gradients summed at once
 class Engine:
     """One process."""
 
+    one_kernel = True  # whether the optimizer may be one kernel on a GPU
+
     def __init__(self, team: Alone, model: Model, trainable: Sequence[str]) -> None:
         """To be made when the weights to begin with are loaded, and before parameters are looked up."""
         self._team, self._model, self._trainable = team, model, tuple(trainable)
 
     def optimizer(self, parameters: Sequence[Tensor], weight_decay: float) -> Any:
         """A stage's optimizer."""
-        return torch.optim.AdamW(parameters, lr=0.0, weight_decay=weight_decay)
+        fused = self.one_kernel and all(one.device.type == "cuda" for one in parameters)
+        return torch.optim.AdamW(parameters, lr=0.0, weight_decay=weight_decay, fused=fused)
 
     def share(self, micro_batches: Sequence[MicroBatch]) -> list[tuple[MicroBatch, bool]]:
         """The micro-batches of a step that are this process's, and whether their rows count."""
@@ -61,9 +64,7 @@ class Engine:
         No step is taken if the norm is not finite.
         """
         parameters = optimizer.param_groups[0]["params"]
-        for parameter in parameters:
-            if parameter.grad is not None:
-                parameter.grad.div_(num_tokens)
+        torch._foreach_div_([one.grad for one in parameters if one.grad is not None], num_tokens)
         norm = float(whole(clip_grad_norm_(parameters, max_norm)))
         if math.isfinite(norm):
             optimizer.step()
@@ -83,7 +84,8 @@ class Engine:
         for name, value in progress.items():
             index, key = name.split("/", 1)
             parameter = parameters[int(index)]
-            optimizer.state[parameter][key] = like(parameter, value) if value.dim() else value
+            on_card = optimizer.defaults.get("fused")  # the number of steps, too
+            optimizer.state[parameter][key] = like(parameter, value) if value.dim() or on_card else value
 
     @contextlib.contextmanager
     def answering(self) -> Iterator[None]:

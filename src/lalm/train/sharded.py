@@ -46,6 +46,8 @@ class LossModule(nn.Module):
 class InStep(Summed):
     """Several processes whose every micro-batch is a common undertaking: each must have as many as the others."""
 
+    one_kernel = False
+
     def __init__(self, team: Alone, model: Model, trainable: Sequence[str]) -> None:
         super().__init__(team, model, trainable)
         self._hearing = of_groups(trainable, model.groups(), HEARING)

@@ -1,16 +1,20 @@
 """LoRA's linear layers, `W x + scaling * B A x`, with fewer passes over what is as wide as the layer.
 
-peft scales what B made and adds it to what W made: three passes over tensors of the layer's width on the way there, one more on
-the way back. Here what A made is scaled, which is r wide, and B's product is added by the matrix product itself. The same
-sum; it differs by rounding where `scaling` is no power of two, and in the order of addition.
+peft makes the input float32, scales what B made and adds it to what W made: four passes over tensors of the layer's width on the
+way there, and as many on the way back. Here the input stays as it is, B's product is scaled and added by the matrix product
+itself, and the gradient of the input is one sum. What is kept for the way back is the input, once, and what A made of it. The
+same function; it differs by rounding, in the order of addition.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import torch
 from peft.tuners.lora.layer import Linear
 from torch import Tensor, nn
+
+from lalm.models.half import weight_for
 
 
 class LeanLinear(Linear):
@@ -22,28 +26,59 @@ class LeanLinear(Linear):
         name = self._only_adapter()
         if name is None or args or kwargs:
             return super().forward(x, *args, **kwargs)
-        found: Tensor
-        low: Any = self.lora_A[name]
-        high: Any = self.lora_B[name]
-        dropout: Any = self.lora_dropout[name]
-        flat = x.reshape(-1, x.shape[-1])
-        found = self.base_layer(flat)  # of this layer alone, so it can be added to in place
-        inner = low(dropout(flat.to(low.weight.dtype))) * self.scaling[name]
-        found.addmm_(inner.to(found.dtype), high.weight.to(found.dtype).t())
+        base, low, high = self.base_layer, self.lora_A[name].weight, self.lora_B[name].weight
+        numbers, kind = x.dtype, x.device.type
+        if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+            numbers = torch.get_autocast_dtype(kind)
+        elif numbers != low.dtype:  # peft computes the update in the adapter's own format
+            return super().forward(x)
+        flat = x.reshape(-1, x.shape[-1]).to(numbers)
+        bias = None if base.bias is None else base.bias.to(numbers)
+        found: Tensor = _Sum.apply(flat, weight_for(base, numbers), bias, low, high, self.scaling[name])
         return found.view(*x.shape[:-1], found.shape[-1])
 
     def _only_adapter(self) -> str | None:
-        """Its name if this is a linear layer with one plain adapter that is in use and apart from the weights."""
+        """Its name if this is a frozen linear layer with one plain adapter without dropout, in use and apart from the weights."""
         if (
             self.disable_adapters
             or self.merged
             or len(self.active_adapters) != 1
             or type(self.base_layer) is not nn.Linear
+            or self.base_layer.weight.requires_grad
         ):
             return None
         name: str = self.active_adapters[0]
         plain = name in self.lora_A and name not in self.lora_variant and self.lora_B[name].bias is None
-        return name if plain and not self.fan_in_fan_out else None
+        still = plain and (not self.training or type(self.lora_dropout[name]) is nn.Identity)
+        return name if still and not self.fan_in_fan_out else None
+
+
+class _Sum(torch.autograd.Function):
+    """x [T, D] by a frozen weight [O, D], its bias, and an update of factors A [r, D] and B [O, r]: [T, O].
+
+    x, weight and bias are in one number format, and it is what is computed in; A and B may be wider.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, low: Tensor, high: Tensor, scaling: float
+    ) -> Tensor:
+        low, high = low.to(x.dtype), high.to(x.dtype)
+        inner = x @ low.t()
+        found = nn.functional.linear(x, weight, bias).addmm_(inner, high.t(), alpha=scaling)
+        ctx.save_for_backward(x, weight, inner, low, high)
+        ctx.scaling = scaling
+        return found
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, inner, low, high = ctx.saved_tensors
+        to_inner = (grad @ high).mul_(ctx.scaling)
+        to_x = None
+        if ctx.needs_input_grad[0]:
+            to_x = (grad @ weight).addmm_(to_inner, low)
+        return to_x, None, None, to_inner.t() @ x, (grad.t() @ inner).mul_(ctx.scaling), None
 
 
 def make_lean(module: nn.Module) -> None:
