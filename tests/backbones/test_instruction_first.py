@@ -25,7 +25,9 @@ INSTRUCTION = 'Name the intent of what is said, one of "on", "off" and "play", a
 def made(name: str):
     """The tiny model; its instruction stands first."""
     backbone = plugins.load("backbones", name)
-    return backbone.load(backbone.Config(tiny=True, seed=4, **({} if name == "qwen3_asr" else {"instruction_first": True})))
+    return backbone.load(
+        backbone.Config(tiny=True, seed=4, **({} if name == "qwen3_asr" else {"instruction_first": True}))
+    )
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ from lalm.config import parse_recipe
 from lalm.data.cache import PreparedCache
 from lalm.records import Example, Stage
 from lalm.rundir import RunDir
+from lalm.train.hearing import hear_ahead
 from lalm.train.loop import fit
 from lalm.train.setup import attach
 
@@ -149,3 +150,13 @@ def test_training_with_the_cache_gives_the_weights_of_training_without_it(rows, 
     assert len(model.calls) == 3, "once a recording, not once an epoch"
     assert max(float((within[name] - without[name]).abs().max()) for name in without) < 1e-4
     assert max(float(one.abs().max()) for name, one in without.items() if "lora_B" in name) > 5e-3, "it learned"
+
+
+def test_recordings_are_heard_before_the_first_step(rows, tmp_path):
+    model = made("qwen2_audio", tmp_path / "heard")
+    spoken = {path for row in rows for path in row.recordings}
+    hear_ahead(model, rows, quiet=True)
+    assert len(entries(tmp_path / "heard")) == len(spoken) > 1
+    model.clips.features = lambda clips: pytest.fail("heard again")
+    assert HEARD in model.batch(rows).features
+    assert made("qwen2_audio", None).to_hear(rows) == []

@@ -38,7 +38,9 @@ def test_the_kernel_computes_what_the_class_does(norm, dtype, bound, monkeypatch
     assert found.dtype == expected.dtype == dtype
     assert float((found - expected).abs().max() / expected.abs().max()) < bound
     back = torch.randn_like(expected)
-    for one, other in zip(*(torch.autograd.grad(y, [x, w.weight], back) for y, w in ((found, fused), (expected, plain))), strict=True):
+    for one, other in zip(
+        *(torch.autograd.grad(y, [x, w.weight], back) for y, w in ((found, fused), (expected, plain))), strict=True
+    ):
         assert float((one - other).abs().max() / other.abs().max()) < 4 * bound
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from torch import Tensor
@@ -29,10 +31,10 @@ MODELS = {
 def by_segment(query: Tensor, key: Tensor, value: Tensor, places: Segments, scaling: float) -> Tensor:
     """What the kernel is there for, one segment after the other: queries stand at the end of their keys."""
     asking, seen = (each.tolist() for each in places.bounds)
-    assert max(b - a for a, b in zip(asking, asking[1:], strict=False)) == places.longest[0]
-    assert max(b - a for a, b in zip(seen, seen[1:], strict=False)) == places.longest[1]
+    assert max(b - a for a, b in itertools.pairwise(asking)) == places.longest[0]
+    assert max(b - a for a, b in itertools.pairwise(seen)) == places.longest[1]
     found = []
-    for a, b, c, d in zip(asking, asking[1:], seen, seen[1:], strict=False):
+    for (a, b), (c, d) in zip(itertools.pairwise(asking), itertools.pairwise(seen), strict=True):
         own = [one.transpose(0, 1)[None] for one in (query[a:b], key[c:d], value[c:d])]
         mask = torch.ones(b - a, d - c, dtype=torch.bool).tril(d - c - (b - a))
         heads = query.shape[1] // key.shape[1]
@@ -110,7 +112,7 @@ def test_layers_that_use_it_compute_what_their_classes_do(name, prefix, no_kerne
     torch.manual_seed(5)
     mask = torch.arange(6)[None] < torch.tensor([[6], [2], [4]])
     rows, before = torch.randn(3, 6, 32), torch.randn(1, prefix, 32).requires_grad_() if prefix else None
-    weights = [p for p in llm.model.layers.parameters()]
+    weights = list(llm.model.layers.parameters())
     found = []
     for kinds in (("cpu",), ()):
         monkeypatch.setattr(_packed, "KINDS", kinds)

@@ -12,6 +12,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora.layer import Linear
 from torch import Tensor, nn
 
+from lalm.models.half import Halves
 from lalm.tuners._lean_lora import LeanLinear, make_lean
 
 
@@ -74,6 +75,26 @@ def test_in_bfloat16_it_is_as_near_to_float32_as_peft_is(kind):
     for right, by_peft, ours in zip(exact, *found, strict=True):
         off = [float((one.float() - right).norm() / right.norm()) for one in (by_peft, ours)]
         assert 0 < off[1] < 1.5 * off[0] + 2e-3, off
+
+
+def test_factors_that_were_halved_together_give_what_autocast_gives():
+    """What a GPU is given (`models.half.TrainingAutocast`), here on a processor."""
+    _, lean = both()
+    x = torch.randn(9, 6)
+    halves = Halves([part for part in lean.modules() if isinstance(part, LeanLinear)])
+    with torch.autocast("cpu", torch.bfloat16):
+        wanted = gradients(lean, x)
+        halves.make()
+        made = gradients(lean, x)
+        first = next(part for part in lean.modules() if isinstance(part, LeanLinear))
+        assert halves.of(first.factors())[0].dtype == torch.bfloat16
+        assert all(map(torch.equal, made, wanted))
+        with torch.no_grad():
+            first.lora_B["default"].weight.mul_(2)
+        halves.make()
+        assert not torch.equal(gradients(lean, x)[0], wanted[0])
+        halves.fresh = False
+        assert halves.of(first.factors()) is None
 
 
 def disabled(model: PeftModel, x: Tensor) -> Tensor:

@@ -54,7 +54,9 @@ class _Gated(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
         gate, opened, up = ctx.ready or _open(ctx)
         ctx.ready = None
-        if type(ctx.act) in _SILU:  # its gradient is one operation; a graph of its own is several, and a call of the engine
+        if (
+            type(ctx.act) in _SILU
+        ):  # its gradient is one operation; a graph of its own is several, and a call of the engine
             return torch.ops.aten.silu_backward(grad * up, gate), grad * opened, None
         (to_gate,) = torch.autograd.grad(opened, gate, grad * up)
         return to_gate, grad * opened.detach(), None

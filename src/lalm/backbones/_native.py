@@ -22,7 +22,7 @@ from lalm.backbones import _stack
 from lalm.backbones._answer_loss import answer_nll
 from lalm.backbones._family import Family
 from lalm.backbones._grammar import Guide
-from lalm.backbones._native_cache import HEARD, Heard
+from lalm.backbones._native_cache import HEARD
 from lalm.backbones._native_clips import Clips
 from lalm.backbones._native_groups import groups_of
 from lalm.backbones._native_language import InnerLanguageModel
@@ -59,7 +59,7 @@ class NativeModel:
         self.tokenizer = processor.tokenizer
         self.identity = dict(identity)
         self.peft: Any = None
-        self.clips = Clips(family, processor, max_audio_s)
+        self.clips = Clips(family, module, processor, max_audio_s, cache, self._hear)
         self.longest_audio_s = self.clips.longest_s
         self._max_audio_s, self._max_audio_vectors = max_audio_s, max_audio_vectors
         for parameter in module.parameters():
@@ -75,9 +75,6 @@ class NativeModel:
         self._guide = Guide(self.tokenizer, self.prompts.eos_ids)
         self._positions: int = module.config.get_text_config().max_position_embeddings
         self._rows = RowCache(self._make_row)
-        hearing = [module.get_submodule(name) for name in (family.audio_encoder, *family.connector)]
-        settings = (family.name, hearing[0].config.to_dict(), processor.feature_extractor.to_dict(), max_audio_s)
-        self._heard = Heard(cache, hearing, settings)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -125,24 +122,27 @@ class NativeModel:
         rows = [self.row(example) for example in examples]
         prefix = self._common(rows)
         ids, mask, labels = collate(rows, True, self.prompts.padding, len(prefix))
-        return Batch(ids, mask, labels, self._features(rows), self.prompts.placeholder, prefix)
+        return Batch(
+            ids,
+            mask,
+            labels,
+            self.clips.given([clip for row in rows for clip in row.clips]),
+            self.prompts.placeholder,
+            prefix,
+        )
 
     def _common(self, rows: Sequence[Row]) -> tuple[int, ...]:
         """What rows begin with that is computed once for all of them."""
         return () if _stack.why_not(self._llm) else common_prefix(rows, self.prompts.placeholder)
 
-    def _features(self, rows: Sequence[Row]) -> Mapping[str, Tensor]:
-        """What brings the recordings of the rows: what was heard of them if that is kept, else their features."""
-        clips = [clip for row in rows for clip in row.clips]
-        if not self._heard.is_kept or not clips:
-            return self.clips.features(clips)
-        of_path = {clip.path: clip for clip in clips}
+    def to_hear(self, examples: Sequence[Example]) -> list[tuple[Path, str]]:
+        """Recordings of rows, each once; none where nothing is kept. The language is not asked for here."""
+        paths = dict.fromkeys(path for example in examples for path in example.recordings)
+        return [(path, "") for path in paths] if self.clips.are_kept else []
 
-        def hear(paths: Sequence[Path]) -> list[Tensor]:
-            some = [of_path[path] for path in paths]
-            return list(self._hear(self.clips.features(some)).split(list(map(self.clips.num_vectors, some))))
-
-        return {HEARD: self._heard.vectors([clip.path for clip in clips], hear)}
+    def prepared(self, paths: Sequence[Path], language: str | None = None) -> Sequence[Any]:
+        """What is heard of recordings, from the cache or computed and kept there."""
+        return self.clips.heard([Clip(path, self.clips.num_samples(path), path.name) for path in paths])
 
     def num_tokens(self, example: Example) -> int:
         """Length of a row in positions of the language model."""
@@ -247,7 +247,7 @@ class NativeModel:
         rows = [self.row(example) for example in examples]
         prefix = self._common(rows)
         ids, mask, _ = collate(rows, False, self.prompts.padding, len(prefix))
-        embeddings = self._embed(ids.to(self.device), self._features(rows))
+        embeddings = self._embed(ids.to(self.device), self.clips.given([clip for row in rows for clip in row.clips]))
         limits = Limits(self.prompts.eos_ids, max_new_tokens, min_new_tokens)
         if grammar is not None:
             most = self._guide.most_tokens(grammar, self._positions - len(prefix) - ids.shape[1])

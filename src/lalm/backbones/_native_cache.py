@@ -39,8 +39,8 @@ class Heard:
             self._learned = any(p.requires_grad for part in self._parts for p in part.parameters())
         return self._cache is not None and not self._learned
 
-    def vectors(self, paths: Sequence[Path], hear: Callable[[Sequence[Path]], list[Tensor]]) -> Tensor:
-        """Vectors [total positions, width] of recordings, one after the other; `hear` makes those that are not kept.
+    def entries(self, paths: Sequence[Path], hear: Callable[[Sequence[Path]], list[Tensor]]) -> list[Arrays]:
+        """What is kept of recordings (`joined`); `hear` makes vectors [positions, width] of those that are not kept.
 
         On a CPU recordings are heard one at a time: nothing is padded, and none depends on its neighbours.
         """
@@ -55,14 +55,18 @@ class Heard:
                 chunks = [missing[start : start + at_once] for start in range(0, len(missing), at_once)]
                 return [_as_arrays(one) for chunk in chunks for one in hear(chunk)]
 
-        found = self._cache.get(paths, compute, self._fingerprint())
-        return torch.cat([_as_tensor(one) for one in found])
+        return self._cache.get(paths, compute, self._fingerprint())
 
     def _fingerprint(self) -> str:
         if self._weights is None:
             each = "".join(sampled_hash(str(number), part) for number, part in enumerate(self._parts))
             self._weights = hashlib.sha256(f"{each} {self._settings}".encode()).hexdigest()[:16]
         return f"native-{hearing_key(self._weights, self._parts[0])}"
+
+
+def joined(entries: Sequence[Arrays]) -> Tensor:
+    """Vectors [total positions, width] of recordings, one after the other."""
+    return torch.cat([_as_tensor(one) for one in entries])
 
 
 def _as_arrays(vectors: Tensor) -> dict[str, np.ndarray]:

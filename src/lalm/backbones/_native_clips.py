@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,10 @@ from torch import Tensor
 
 from lalm.backbones._family import SAMPLE_RATE_HZ, Family
 from lalm.backbones._frames import alter
+from lalm.backbones._native_cache import HEARD, Heard, joined
 from lalm.backbones._native_rows import Clip
 from lalm.data import audio
+from lalm.data.cache import Arrays, PreparedCache
 from lalm.data.spec_augment import changes_of
 from lalm.errors import ConfigError, DataError
 
@@ -21,13 +23,25 @@ from lalm.errors import ConfigError, DataError
 class Clips:
     """What is heard of recordings. `max_audio_s` cuts longer ones; which were cut is remembered in `cut`.
 
-    Raises ConfigError if that is more than the family can take.
+    `hear` makes vectors [total positions, width] of features; what it makes is kept in `cache`, if there is one.
+    Raises ConfigError if `max_audio_s` is more than the family can take.
     """
 
-    def __init__(self, family: Family, processor: Any, max_audio_s: float | None) -> None:
-        self.family, self._extractor = family, processor.feature_extractor
+    def __init__(
+        self,
+        family: Family,
+        module: Any,
+        processor: Any,
+        max_audio_s: float | None,
+        cache: PreparedCache | None,
+        hear: Callable[[Mapping[str, Tensor]], Tensor],
+    ) -> None:
+        self.family, self._extractor, self._hear = family, processor.feature_extractor, hear
         self._max_audio_s, self.longest_s = max_audio_s, family.longest_s(processor)
         self.cut: set[Path] = set()
+        hearing = [module.get_submodule(name) for name in (family.audio_encoder, *family.connector)]
+        settings = (family.name, hearing[0].config.to_dict(), self._extractor.to_dict(), max_audio_s)
+        self._heard = Heard(cache, hearing, settings)
         if max_audio_s is not None and self.longest_s is not None and max_audio_s > self.longest_s:
             raise ConfigError(
                 f"backbone.max_audio_s: {max_audio_s:g} s, and {family.name} takes at most {self.longest_s:g} s."
@@ -54,6 +68,25 @@ class Clips:
         if number < 1:
             raise DataError(f"{clip.path}: {clip.num_samples} samples at 16 kHz are too few to be heard.")
         return number
+
+    @property
+    def are_kept(self) -> bool:
+        """Whether what is heard is kept: there is a cache, and nothing that hears is trained or was."""
+        return self._heard.is_kept
+
+    def given(self, clips: Sequence[Clip]) -> Mapping[str, Tensor]:
+        """What brings clips: what was heard of them if that is kept, else their features."""
+        return {HEARD: joined(self.heard(clips))} if clips and self.are_kept else self.features(clips)
+
+    def heard(self, clips: Sequence[Clip]) -> list[Arrays]:
+        """What is kept of each clip; what is not there yet is heard now."""
+        of_path = {clip.path: clip for clip in clips}
+
+        def hear(paths: Sequence[Path]) -> list[Tensor]:
+            some = [of_path[path] for path in paths]
+            return list(self._hear(self.features(some)).split(list(map(self.num_vectors, some))))
+
+        return self._heard.entries([clip.path for clip in clips], hear)
 
     def features(self, clips: Sequence[Clip]) -> Mapping[str, Tensor]:
         """`forward`'s arguments for clips; those of changed copies are altered as their files say."""

@@ -86,7 +86,7 @@ def tiny_native(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         module, processor = tiny(seed)
-    identity = {
+    identity: dict[str, Any] = {
         "backbone": family.name,
         "model": "tiny",
         "seed": seed,

@@ -71,7 +71,8 @@ class _Turned(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        return _turn(grad, *ctx.saved_tensors, 1), None, None
+        cosines, sines = ctx.saved_tensors
+        return _turn(grad, cosines, sines, 1), None, None
 
 
 def _turn(x: Tensor, cosines: Tensor, sines: Tensor, sign: int) -> Tensor:
@@ -142,14 +143,19 @@ class Segments:
         asking = torch.cat([torch.tensor([start] if start else [], dtype=torch.long), rows])
         seen = asking.clone()
         seen[1 if start else 0 :] += start
-        self.bounds = tuple(torch.nn.functional.pad(each.cumsum(0), (1, 0)).to(device, torch.int32) for each in (asking, seen))
+        self.bounds = tuple(
+            torch.nn.functional.pad(each.cumsum(0), (1, 0)).to(device, torch.int32) for each in (asking, seen)
+        )
         self.longest = (int(asking.max()), int(seen.max()))
         self._start, self._num_rows = start, len(lengths)
         if start:
             beginning = torch.arange(start)
             ends = seen.cumsum(0)[1:]
             firsts = start + rows.cumsum(0) - rows
-            each = [torch.cat([beginning, first + torch.arange(length)]) for first, length in zip(firsts, lengths, strict=True)]
+            each = [
+                torch.cat([beginning, first + torch.arange(length)])
+                for first, length in zip(firsts, lengths, strict=True)
+            ]
             self._taken = torch.cat([beginning, *each]).to(device)
             own = [end - length + torch.arange(length) for end, length in zip(ends, lengths, strict=True)]
             self._own = torch.cat([beginning, *own]).to(device)

@@ -46,7 +46,8 @@ class SideBySide(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         with torch.enable_grad():
             given = [one.detach().requires_grad_() for one in ctx.saved_tensors]
-            found = _attention(*given, ctx.scaling, ctx.layout)
+            query, key, value, before_key, before_value = given
+            found = _attention(query, key, value, before_key, before_value, ctx.scaling, ctx.layout)
         back = _padded(grad[0], ctx.layout).transpose(1, 2)
         return *torch.autograd.grad(found, given, back), None, None
 

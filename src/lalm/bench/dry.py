@@ -99,6 +99,7 @@ def _step(module: Any, scenario: Scenario, length: int) -> tuple[int, float]:
     Attention weights [.., L, L] are not counted: the kernels of a card that this is for compute them again.
     """
     import torch
+
     from lalm.bench.counting import Counting
 
     weights = {one.untyped_storage()._cdata for one in module.parameters()}

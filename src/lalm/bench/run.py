@@ -240,7 +240,9 @@ def as_text(found: Mapping[str, Any]) -> str:
         )
     )
     if "share_of_peak_computed" in useful:
-        lines.append(f"  lalm on the positions that it computes: {useful['share_of_peak_computed']:.0%} of the card's peak")
+        lines.append(
+            f"  lalm on the positions that it computes: {useful['share_of_peak_computed']:.0%} of the card's peak"
+        )
     lines.append(f"  ready to train {found['ready_to_train_s']['median']:>19.2f} s after the process was started")
     for name in ("training", "answering"):
         peaks = found[name]["peak_mb"]

@@ -33,7 +33,7 @@ from lalm.rundir import atomic
 Arrays = Mapping[str, np.ndarray]
 Compute = Callable[[Sequence[Path]], Sequence[Arrays]]
 Key = tuple[str, str]  # of the weights, of the content
-BATCH_SIZE = 8
+BATCH_SIZE = 32  # heard at once on a GPU
 RECENT_S = 24 * 3600.0
 KEPT_IN_MEMORY = 2**30  # bytes of arrays that are on no disk
 MAPPED = 4096  # entries mapped at once

@@ -6,9 +6,9 @@ Half the memory traffic, and twice the speed or more on a CPU that has it.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import TracebackType
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -25,12 +25,14 @@ def computes_in_bf16(device: torch.device) -> bool:
 
 
 class TrainingAutocast:
-    """`torch.autocast` to bfloat16 for steps of training, in which frozen linear layers of a processor make their weights once.
+    """`torch.autocast` to bfloat16 for steps of training, which makes fewer weights bfloat16, or all of them in one go.
 
-    Autocast makes a frozen weight bfloat16 at every step, and holds it until the way back is done: a sixth of a step of
-    Gemma 3 270M (LOG.md). Here it is kept from step to step, the same numbers, which takes no more memory at its highest,
-    but for layers that are computed again; with those, and where weights are spread over processes, `keep` is to be False.
-    A weight that has changed since, or is trained by now, is made anew.
+    Frozen linear layers of a processor make theirs once: autocast makes a frozen weight bfloat16 at every step, and holds it
+    until the way back is done, a sixth of a step of Gemma 3 270M (LOG.md). Here it is kept from step to step, the same
+    numbers, which takes no more memory at its highest, but for layers that are computed again; with those, and where weights
+    are spread over processes, `keep` is to be False. A weight that has changed since, or is trained by now, is made anew.
+
+    Factors of adapters on a GPU, hundreds of small matrices, are made bfloat16 together whenever the block is entered.
     """
 
     def __init__(self, module: nn.Module, enabled: bool, keep: bool) -> None:
@@ -42,16 +44,45 @@ class TrainingAutocast:
             for part in linears
             if type(part) is nn.Linear and part.weight.dtype == torch.float32 and "forward" not in vars(part)
         ]
+        adapters = module.modules() if enabled and keep and device.type == "cuda" else ()
+        self._halves = Halves([part for part in adapters if hasattr(part, "halves")])
 
     def __enter__(self) -> None:
+        self._halves.make()
         for linear, halved in self._kept:
             linear.forward = halved  # type: ignore[assignment]  # for as long as this block lasts
         self._autocast.__enter__()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._autocast.__exit__(kind, error, at)
+        self._halves.fresh = False
         for linear, _ in self._kept:
             del linear.forward
+
+
+class Halves:
+    """Factors of adapters in bfloat16; adapters are modules with `halves`, which is set to this, and `factors()`."""
+
+    def __init__(self, adapters: Sequence[Any]) -> None:
+        pairs = [pair for part in adapters if (pair := part.factors()) and pair[0].dtype == torch.float32]
+        self._wide = [one.detach() for pair in pairs for one in pair]
+        self._narrow = [one.to(torch.bfloat16) for one in self._wide]
+        self._of = dict(
+            zip([pair[0] for pair in pairs], zip(self._narrow[::2], self._narrow[1::2], strict=True), strict=True)
+        )
+        self.fresh = False
+        for part in adapters:
+            part.halves = self
+
+    def make(self) -> None:
+        """Make them anew, of what the factors are now."""
+        if self._wide:
+            torch._foreach_copy_(self._narrow, self._wide)
+        self.fresh = True
+
+    def of(self, factors: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor] | None:
+        """Those of an adapter's factors, unless these may have changed since, or are others."""
+        return self._of.get(factors[0]) if self.fresh else None
 
 
 class _Halved:
