@@ -179,7 +179,7 @@ def _train(work: _Work) -> dict[str, Any]:
     others = _others(work) if torch.cuda.is_available() else []
     steps = work.plain_steps([*([others] if others else []), *batches * 2])
     if others and work.side == "lalm":
-        work.fit(stage, others, work.cfg, "others")
+        work.fit(stage, others, work.cfg, "run-others")
     elif others:
         next(steps)
     _wait()
