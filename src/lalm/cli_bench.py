@@ -12,7 +12,11 @@ Add = Callable[[str, Callable[[argparse.Namespace], None], str], argparse.Argume
 def add_bench(command: Add) -> None:
     """Add `bench`; `command` makes a parser from name, function and help."""
     add = command("bench", _bench, "measure training and answering beside a plain reference on the same weights")
-    add.add_argument("scenario", nargs="*", help="short, long, mid, tiny or qwen2_audio_7b (none: short, long and mid)")
+    add.add_argument(
+        "scenario",
+        nargs="*",
+        help="short, long, mid, tiny, qwen2_audio_7b or qwen2_audio_7b_long (none: short, long and mid)",
+    )
     add.add_argument("--out", type=Path, default=Path("bench"), help="folder for one JSON file a scenario")
     add.add_argument("--repetitions", type=int, default=3, help="measurements of each side, turn about")
     add.add_argument("--bf16", action="store_true", help="compute in bfloat16 on both sides")

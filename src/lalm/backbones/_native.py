@@ -258,6 +258,10 @@ class NativeModel:
             answers = search(first, reading.advance, limits, num_beams)
         return [text.strip() for text in self.tokenizer.batch_decode(answers, skip_special_tokens=True)]
 
+    def embedded(self, ids: Tensor, examples: Sequence[Example]) -> Tensor:
+        """Embeddings [B, L, width] of whole rows of examples, with what is heard in place of the placeholders."""
+        return self._embed(ids, self.clips.given([clip for example in examples for clip in self.row(example).clips]))
+
     def _embed(self, ids: Tensor, features: Mapping[str, Tensor]) -> Tensor:
         """Embeddings [B, L, width] of tokens, with what is heard in place of the placeholders."""
         heard_at = ids == self.prompts.placeholder

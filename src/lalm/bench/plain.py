@@ -97,19 +97,25 @@ class PlainComposed:
 
 
 class PlainNative:
-    """A model of one `transformers` class: its own `forward` on thirty seconds of features, its own loss."""
+    """A model of one `transformers` class: its own `forward` on thirty seconds of features, its own loss.
+
+    In bfloat16 thirty seconds are heard a little differently from a clip as it is. With `as_lalm_hears` vectors are those of
+    lalm, as for `PlainComposed`.
+    """
 
     def __init__(self, model: Any, as_lalm_hears: bool = False) -> None:
-        self._model, self._module = model, as_published(model.module)
+        self._model, self._module, self._as_lalm_hears = model, as_published(model.module), as_lalm_hears
 
     def loss(self, examples: Sequence[Example]) -> tuple[Tensor, int]:
         """Mean negative log-likelihood of the answer tokens, and their number."""
         ids, mask, labels = (
             one.to(self._module.device) for one in collate([self._model.row(e) for e in examples], True, 0)
         )
-        output = self._module(
-            input_ids=ids, attention_mask=mask, labels=labels, use_cache=False, **self._window(examples)
-        )
+        if self._as_lalm_hears:
+            given = {"inputs_embeds": self._model.embedded(ids, examples)}
+        else:
+            given = {"input_ids": ids, **self._window(examples)}
+        output = self._module(attention_mask=mask, labels=labels, use_cache=False, **given)
         return output.loss, int((labels != IGNORE).sum())
 
     @torch.inference_mode()
