@@ -51,10 +51,11 @@ def rows(clips) -> list[Example]:
 
 
 @contextlib.contextmanager
-def whole_rows():
+def whole_rows(model):
     """Inside, nothing is computed once: whole rows go through the class's own forward."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_native, "common_prefix", lambda rows, placeholder: ())
+        patch.setattr(model, "_instruction_first", False)
         yield
 
 
@@ -68,7 +69,7 @@ def test_losses_and_gradients_are_those_of_whole_rows(name, rows):
     for weight in weights:  # B of LoRA begins at zero, where A has no gradient
         torch.nn.init.normal_(weight, std=0.2)
     found = []
-    for context in (contextlib.nullcontext(), whole_rows()):
+    for context in (contextlib.nullcontext(), whole_rows(model)):
         with context:
             batch = model.batch(rows)
             nll, tokens = model.loss(batch)
@@ -87,7 +88,7 @@ def test_gradients_of_a_connector_are_those_of_whole_rows(rows):
     model = made("qwen2_audio")
     weights = [model.module.get_parameter(one) for one in full.attach(model, ["connector"], full.Config())]
     found = []
-    for context in (contextlib.nullcontext(), whole_rows()):
+    for context in (contextlib.nullcontext(), whole_rows(model)):
         with context:
             found.append(torch.autograd.grad(model.loss(model.batch(rows))[0].sum(), weights))
     for one, other in zip(*found, strict=True):
@@ -101,7 +102,7 @@ def test_answers_are_those_of_whole_rows(name, num_beams, rows):
     model = made(name)
     rows = rows[:3] if name == "qwen3_asr" else rows
     answers = model.generate(rows, 8, num_beams)
-    with whole_rows():
+    with whole_rows(model):
         assert answers == model.generate(rows, 8, num_beams)
     assert len(set(answers)) > 1
 
@@ -121,6 +122,9 @@ def test_the_instruction_stands_before_the_input_in_both_kinds_of_rows(rows):
 def test_a_single_row_shares_nothing_and_equal_ones_all_but_their_last_token(rows):
     model = made("qwen2_audio")
     assert model.batch(rows[:1]).prefix == ()
+    with torch.no_grad():
+        alone = torch.cat([model.loss(model.batch([row]))[0] for row in rows])
+        assert torch.allclose(alone, model.loss(model.batch(rows))[0], rtol=1e-5, atol=0)
     twice = model.batch(rows[3:5])
     assert len(twice.prefix) == len(model.row(rows[3]).prompt) - 1
 

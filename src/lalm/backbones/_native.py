@@ -195,13 +195,13 @@ class NativeModel:
     def _states(self, batch: Batch, chosen: Tensor) -> Tensor:
         """Last hidden states [T, width] at the positions `chosen` [B, L - 1].
 
-        By the class's own `forward`; after a common beginning layer by layer (`_stack`).
+        By the class's own `forward`; after a common beginning, and where there may be one, layer by layer (`_stack`).
         """
         mask = batch.attention_mask.to(self.device)
-        if batch.prefix:
+        if batch.prefix or self.rows_share:
             rows = self._embed(batch.input_ids.to(self.device), batch.features)
-            layers = self._llm.model.layers
-            _, states = _stack.run_layers(self._llm, 0, len(layers), self._embedded(batch.prefix), rows, mask == 1)
+            prefix = self._embedded(batch.prefix) if batch.prefix else None
+            _, states = _stack.run_layers(self._llm, 0, len(self._llm.model.layers), prefix, rows, mask == 1)
             return self._llm.model.norm(states[:, :-1][chosen])
         found: list[Tensor] = []
 
@@ -240,8 +240,8 @@ class NativeModel:
     ) -> list[str]:
         """Answers in the order of the examples; greedy, or beam search with `num_beams` beams.
 
-        Prompts and recordings are read once, however many beams there are, and what prompts begin with once for all rows. Under a grammar answers are as long as it lets
-        them be, whatever `max_new_tokens` says.
+        Prompts and recordings are read once, however many beams there are, and what prompts begin with once for all rows. Under
+        a grammar answers are as long as it lets them be, whatever `max_new_tokens` says.
         """
         self._keep_frozen_parts_still()
         rows = [self.row(example) for example in examples]

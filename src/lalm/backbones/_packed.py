@@ -1,4 +1,4 @@
-"""Attention in one call of FlashAttention's kernel for sequences of many lengths (Dao 2023, arXiv 2307.08691): on GPUs, in two bytes.
+"""Attention in one call of FlashAttention's kernel for sequences of many lengths (Dao 2023, arXiv 2307.08691): on GPUs, in bfloat16.
 
 The beginning and each row are segments of one sequence of queries, as it is. A segment's keys are those of the beginning and
 its own, so of the whole sequence those of the beginning are copied to each row; queries stand at the end of their keys, where
@@ -21,9 +21,9 @@ from torch import Tensor
 if TYPE_CHECKING:
     from lalm.backbones._attention import Layout
 
+CAPABLE = (8, 0)  # what the kernel asks of a card: Ampere or later
+LARGEST_WIDTH = 256
 PLAIN = ("LlamaAttention", "Qwen2Attention", "Qwen3Attention")
-KINDS = ("cuda",)
-NUMBERS = (torch.bfloat16, torch.float16)
 
 
 def use_packed(attention: Any) -> None:
@@ -43,21 +43,28 @@ def _packed(plain: Any) -> type:
 
     def forward(self: Any, hidden_states: Tensor, *args: Any, **given: Any) -> Any:
         layout = given.get("layout")
-        if layout is None or layout.window is not None or hidden_states.device.type not in KINDS:
+        if layout is None or layout.window is not None or not has_kernel(hidden_states, self.head_dim):
             return plain.forward(self, hidden_states, *args, **given)
         value = self.v_proj(hidden_states)
-        if value.dtype not in NUMBERS:
-            return plain.forward(self, hidden_states, *args, **given)
         heads = (*hidden_states.shape[1:-1], -1, self.head_dim)
         query, key = self.q_proj(hidden_states).view(heads), self.k_proj(hidden_states).view(heads)
         if hasattr(self, "q_norm"):
             query, key = self.q_norm(query), self.k_norm(key)
-        cosines, sines = (one[0, :, None].to(value.dtype) for one in given["position_embeddings"])
-        turned = [_Turned.apply(one.to(value.dtype), cosines, sines) for one in (query, key)]
+        cosines, sines = (one[0, :, None] for one in given["position_embeddings"])
+        turned = [_Turned.apply(one.to(cosines.dtype), cosines, sines).to(value.dtype) for one in (query, key)]
         found = _Packed.apply(*turned, value.view(heads), self.scaling, layout)
         return self.o_proj(found.reshape(1, len(found), -1)), None
 
     return type(plain.__name__, (plain,), {"forward": forward, "plain_class": plain, "__module__": plain.__module__})
+
+
+def has_kernel(states: Tensor, width: int) -> bool:
+    """Whether there is one for heads of this width where the states are, in the numbers that are computed in."""
+    if states.device.type != "cuda" or not torch.backends.cuda.flash_sdp_enabled():
+        return False
+    numbers = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else states.dtype
+    fits = width % 8 == 0 and width <= LARGEST_WIDTH
+    return fits and numbers == torch.bfloat16 and torch.cuda.get_device_capability(states.device) >= CAPABLE
 
 
 class _Turned(torch.autograd.Function):

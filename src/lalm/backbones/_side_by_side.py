@@ -1,9 +1,8 @@
 """Attention of rows to a common beginning and to themselves by torch's own kernels: on GPUs, in float32 or with windows.
 
 Rows lie side by side, each padded at its end to the longest and with a copy of the beginning's keys and values before its own, so
-that one call of a fused kernel (FlashAttention, Dao 2023, arXiv 2307.08691, where it can be had) does all of them. A row's
-queries stand at the end of its keys, so "causal, aligned at the lower right" is all the mask there is; padding stands behind a
-row, and no real position sees it. Copies are not kept for the way back: they are made again, and attention with them.
+that one call does all of them, with one mask for all. Padding stands behind a row, and no real position sees it. Copies are not
+kept for the way back: they are made again, and attention with them.
 
 Shapes: N positions of all rows together, P of the beginning, B rows, L of the longest, H heads, whose keys are shared in G groups,
 w their width.
@@ -15,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.nn.attention.bias import causal_lower_right
 from torch.nn.functional import scaled_dot_product_attention
 
 if TYPE_CHECKING:
@@ -70,9 +68,7 @@ def _attention(
     ]
     if (sharing := num_heads // key.shape[1]) > 1:
         seen = [one.repeat_interleave(sharing, dim=1) for one in seen]
-    mask: Any = causal_lower_right(length, layout.beginning + length)
-    if layout.window is not None:
-        mask = layout.seen(length).to(query.device)
+    mask = layout.seen(length).to(query.device)
     return scaled_dot_product_attention(own[0], seen[0], seen[1], mask, scale=scaling)
 
 
