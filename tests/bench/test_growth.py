@@ -24,13 +24,13 @@ def test_a_point_of_every_curve_is_measured(name, tmp_path):
 def test_two_processes_take_the_steps_together_and_one_answers():
     found = growth._point({"curve": "processes", "size": 2, "tiny": True, "threads": 1})
     assert found["seconds"]["two steps"] > 0
-    assert found["peak_mb"] > 100
+    assert found["peak_mib"] > 100
 
 
 def test_curves_are_written_and_drawn(tmp_path, monkeypatch, capsys):
     """With points made up: more rows, more seconds."""
     monkeypatch.setattr(
-        growth, "_point", lambda asked: {"seconds": {"reading": asked["size"] / 50}, "peak_mb": 100 + asked["size"]}
+        growth, "_point", lambda asked: {"seconds": {"reading": asked["size"] / 50}, "peak_mib": 100 + asked["size"]}
     )
     curves(["rows"], tmp_path, repetitions=2, threads=1)
     found = read_json(tmp_path / "growth-rows.json")

@@ -72,7 +72,9 @@ def _measure(name: str, repetitions: int, threads: int, tiny: bool) -> dict[str,
             }
             for what in found[0]["seconds"]
         }
-        points.append({"size": size, "seconds": seconds, "peak_mb": statistics.median(one["peak_mb"] for one in found)})
+        points.append(
+            {"size": size, "seconds": seconds, "peak_mib": statistics.median(one["peak_mib"] for one in found)}
+        )
     return {
         "curve": name,
         "title": curve.title,
@@ -131,8 +133,8 @@ def draw(found: Mapping[str, Any]) -> str:
                 linewidth=0,
             )
             left.plot(sizes, middle, color=COLOURS[number], marker=MARKERS[number], label=what)
-        right.plot(sizes, [point["peak_mb"] / 1000 for point in found["points"]], color=COLOURS[0], marker=MARKERS[0])
-        for axes, title in ((left, "seconds"), (right, "most memory of a process, GB")):
+        right.plot(sizes, [point["peak_mib"] / 1024 for point in found["points"]], color=COLOURS[0], marker=MARKERS[0])
+        for axes, title in ((left, "seconds"), (right, "most memory of a process, GiB")):
             axes.set_xlabel(found["unit"])
             axes.set_title(title, fontsize=9.5, loc="left")
             axes.grid(color=GRID)
@@ -149,8 +151,8 @@ def as_text(found: Mapping[str, Any]) -> str:
     """A curve as a table."""
     names = list(found["points"][0]["seconds"])
     lines = [f"{found['curve']}: {found['title']}; {found['model']}, medians of {found['repetitions']}"]
-    lines.append(f"  {found['unit']:>22}" + "".join(f"{f'{name}, s':>26}" for name in names) + f"{'memory, MB':>14}")
+    lines.append(f"  {found['unit']:>22}" + "".join(f"{f'{name}, s':>26}" for name in names) + f"{'memory, MiB':>14}")
     for point in found["points"]:
         seconds = "".join(f"{point['seconds'][name]['median']:>26.2f}" for name in names)
-        lines.append(f"  {point['size']:>22g}{seconds}{point['peak_mb']:>14.0f}")
+        lines.append(f"  {point['size']:>22g}{seconds}{point['peak_mib']:>14.0f}")
     return "\n".join(lines)

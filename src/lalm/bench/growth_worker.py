@@ -62,8 +62,8 @@ def main(file: Path) -> None:
     }
     seconds = measure[asked["curve"]](_Work(asked["size"], asked["tiny"], Path(asked["folder"])))
     if team().is_main:
-        peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(json.dumps({"seconds": seconds, "peak_mb": peak_mb}))
+        peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(json.dumps({"seconds": seconds, "peak_mib": peak_mib}))
 
 
 def _rows(work: _Work) -> dict[str, float]:

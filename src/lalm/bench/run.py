@@ -119,7 +119,7 @@ def _training(
     counted = runs["lalm"][0]["flops"]
     plain = counted["hear_plain"] + counted["rest_plain"]
     bounds = {"first_epoch": plain / (counted["hear"] + counted["rest"]), "later_epochs": plain / counted["rest"]}
-    found: dict[str, Any] = {"peak_mb": _peaks(runs)}
+    found: dict[str, Any] = {"peak_mib": _peaks(runs)}
     for index, epoch in enumerate(("first_epoch", "later_epochs")):
         seconds = {side: _spread([run["epoch_s"][index] for run in runs[side]]) for side in SIDES}
         ratio = seconds["plain"]["median"] / seconds["lalm"]["median"]
@@ -142,7 +142,7 @@ def _training(
 def _answering(runs: Mapping[str, Sequence[Mapping[str, Any]]], scenario: Scenario) -> dict[str, Any]:
     counted = runs["lalm"][0]["flops"]
     plain = counted["hear_plain"] + counted["rest_plain"]
-    found: dict[str, Any] = {"peak_mb": _peaks(runs)}
+    found: dict[str, Any] = {"peak_mib": _peaks(runs)}
     for index, when in enumerate(("first_time", "heard_before")):
         seconds = {side: _spread([run["answer_s"][index] for run in runs[side]]) for side in SIDES}
         bound = plain / (counted["rest"] + (counted["hear"] if index == 0 else 0.0))
@@ -152,9 +152,9 @@ def _answering(runs: Mapping[str, Sequence[Mapping[str, Any]]], scenario: Scenar
 
 
 def _peaks(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, float]:
-    """Most memory of each side's process in MB, and what it was before any work."""
-    found = {side: statistics.median(run["peak_mb"] for run in runs[side]) for side in SIDES}
-    return {**found, "before_work": statistics.median(run["load_mb"] for run in runs["lalm"])}
+    """Most memory of each side's process in MiB, and what it was before any work."""
+    found = {side: statistics.median(run["peak_mib"] for run in runs[side]) for side in SIDES}
+    return {**found, "before_work": statistics.median(run["load_mib"] for run in runs["lalm"])}
 
 
 def _spread(seconds: Sequence[float]) -> dict[str, float]:
@@ -245,9 +245,9 @@ def as_text(found: Mapping[str, Any]) -> str:
         )
     lines.append(f"  ready to train {found['ready_to_train_s']['median']:>19.2f} s after the process was started")
     for name in ("training", "answering"):
-        peaks = found[name]["peak_mb"]
+        peaks = found[name]["peak_mib"]
         lines.append(
-            f"  peak memory {name:<12}{peaks['plain']:>10.0f}{peaks['lalm']:>10.0f} MB, {peaks['before_work']:.0f} MB of it before any work"
+            f"  peak memory {name:<12}{peaks['plain']:>10.0f}{peaks['lalm']:>10.0f} MiB, {peaks['before_work']:.0f} MiB of it before any work"
         )
     for precision, sides in equal.items():
         for side, apart in sides.items():

@@ -123,13 +123,17 @@ def main(file: Path) -> None:
     trainable, identity = attach(recipe, model)
     ready_s = time.monotonic() - begun
     if asked["mode"] == "start":
-        print(json.dumps({"since_start_s": time.time() - asked["begun"], "load_s": ready_s, "peak_mb": _peak_mb()}))
+        print(json.dumps({"since_start_s": time.time() - asked["begun"], "load_s": ready_s, "peak_mib": _peak_mib()}))
         return
     rows = material(folder, scenario, _counting(model))
-    found: dict[str, Any] = {"load_mb": _peak_mb()}
+    found: dict[str, Any] = {"load_mib": _peak_mib()}
     measure = {"train": _train, "equal": _equal, "answer": _answer}[asked["mode"]]
     found |= measure(_Work(asked["side"], model, trainable, identity, recipe.train, rows, scenario, folder))
-    found |= {"peak_mb": _peak_mb(), "device": _device(model), "flops": flops_of(model, rows, scenario, asked["mode"])}
+    found |= {
+        "peak_mib": _peak_mib(),
+        "device": _device(model),
+        "flops": flops_of(model, rows, scenario, asked["mode"]),
+    }
     found |= {"useful_tokens": useful_tokens(model, rows), "computed_tokens": computed_tokens(model, rows, scenario)}
     found |= {"llm_weights": sizes_of(model).llm_weights}
     print(json.dumps(found))
@@ -245,8 +249,8 @@ def _answer(work: _Work) -> dict[str, Any]:
     return {"answer_s": seconds[-2:]}
 
 
-def _peak_mb() -> float:
-    """Most memory so far: of the GPU if there is one, else of the process."""
+def _peak_mib() -> float:
+    """Most memory so far, in MiB: of the GPU if there is one, else of the process."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
