@@ -109,8 +109,10 @@ class _Sum(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             to_x = (grad @ weight).addmm_(to_inner, low, alpha=ctx.scaling)
         to_low = _product(to_inner.t(), x, ctx.numbers).mul_(ctx.scaling)
-        # [r, O] and turned round: on a processor faster than [O, r]
-        to_high = _product(inner.t(), grad, ctx.numbers).mul_(ctx.scaling).t().contiguous()
+        if x.device.type == "cpu":  # [r, O] and turned round is faster there than [O, r]
+            to_high = _product(inner.t(), grad, ctx.numbers).mul_(ctx.scaling).t().contiguous()
+        else:
+            to_high = _product(grad.t(), inner, ctx.numbers).mul_(ctx.scaling)
         return to_x, None, None, to_low, to_high, None, None
 
 
