@@ -68,7 +68,7 @@ def test_rows_side_by_side_give_the_same_output_and_gradients(case):
 
     def found() -> Tensor:
         before, rows = zip(*(one.split([start, one.shape[2] - start], dim=2) for one in given), strict=True)
-        return SideBySide.apply(*rows, *before[1:], SCALE, layout)
+        return SideBySide.apply(SCALE, layout, *rows, *before[1:])
 
     expected = plain(given, seen)[:, start:]
     assert torch.allclose(found(), expected, rtol=1e-4, atol=1e-6)

@@ -124,7 +124,7 @@ def _in_one_sequence(query: Tensor, key: Tensor, value: Tensor, scaling: float, 
     found = [_by_kernel(before[0], before[1], before[2], scaling, Layout(0, [start], layout.window))] if start else []
     longest = max(layout.lengths)
     if query.device.type != "cpu":
-        found.append(SideBySide.apply(*rows, *before[1:], scaling, layout))
+        found.append(SideBySide.apply(scaling, layout, *rows, *before[1:]))
     elif query.shape[1] * longest * (longest + start) <= MAX_ROW:
         found.append(_Rows.apply(*rows, *before[1:], scaling, layout))
     else:

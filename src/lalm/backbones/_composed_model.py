@@ -164,7 +164,7 @@ class ComposedModel:
     def batch(self, examples: Sequence[Example]) -> Batch:
         """Rows with their longest common beginning taken out, where the language model allows it."""
         rows = [self.row(example) for example in examples]
-        shared = _common_prefix([row.before for row in rows]) if self.module.shares_beginnings else []
+        shared = _prompt.common_beginning([row.before for row in rows]) if self.module.shares_beginnings else []
         return Batch(
             shared,
             tuple(replace(row, before=row.before[len(shared) :]) for row in rows),
@@ -290,9 +290,3 @@ class ComposedModel:
         else:
             tokens = by_transformers(self.module.llm, embeddings, mask, limits, num_beams)
         return [self.tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in tokens]
-
-
-def _common_prefix(lists: Sequence[list[int]]) -> list[int]:
-    first, last = min(lists), max(lists)
-    length = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
-    return list(first[:length])

@@ -7,6 +7,7 @@ matrix products are not. The product is what adapters of `down_proj` need, so it
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -14,21 +15,19 @@ import torch
 from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
+from lalm.backbones._swapped import swap
+
 
 def keep_less(mlp: Any) -> None:
     """Make an MLP with `gate_proj`, `up_proj`, `down_proj` and `act_fn` one of these; its weights and their names stay."""
-    plain = type(mlp)
-    if plain not in _CLASSES:
-        _CLASSES[plain] = _keeping_less(plain)
-    mlp.__class__ = _CLASSES[plain]
+    swap(mlp, _keeping_less)
 
 
-_CLASSES: dict[type, type] = {}
 _SILU = (nn.SiLU, type(ACT2FN["silu"]))
 
 
-def _keeping_less(plain: type) -> type:
-    """The class of MLPs with a `forward` that keeps less."""
+def _keeping_less(plain: Any) -> Callable[..., Any]:
+    """The `forward` of MLPs that keeps less."""
 
     def forward(self: Any, x: Tensor) -> Tensor:
         product = _Gated.apply(self.gate_proj(x), self.up_proj(x), self.act_fn)
@@ -36,7 +35,7 @@ def _keeping_less(plain: type) -> type:
             found: Tensor = self.down_proj(product)
         return found
 
-    return type(plain.__name__, (plain,), {"forward": forward, "plain_class": plain, "__module__": plain.__module__})
+    return forward
 
 
 class _Gated(torch.autograd.Function):

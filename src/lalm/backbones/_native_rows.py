@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from lalm.backbones._family import Family, Messages
-from lalm.backbones._prompt import tag_of
+from lalm.backbones._prompt import common_beginning, tag_of
 from lalm.errors import DataError, ModelError
 from lalm.records import Example, Turn
 
@@ -185,13 +185,10 @@ def common_prefix(rows: Sequence[Row], placeholder: int) -> tuple[int, ...]:
 
     Something of each prompt is left: its last position has to know what follows.
     """
-    prompts = [row.prompt for row in rows]
-    first, last = min(prompts), max(prompts)
-    longest = min(map(len, prompts)) - 1
-    pairs = zip(first[:longest], last[:longest], strict=True)
-    length = next((place for place, (a, b) in enumerate(pairs) if a != b or a == placeholder), longest)
-    saved = (len(rows) - 1) * length
-    return first[:length] if saved >= WORTH * sum(row.length for row in rows) else ()
+    common = common_beginning([list(row.prompt[:-1]) for row in rows])
+    prefix = tuple(itertools.takewhile(lambda token: token != placeholder, common))
+    saved = (len(rows) - 1) * len(prefix)
+    return prefix if saved >= WORTH * sum(row.length for row in rows) else ()
 
 
 def collate(rows: Sequence[Row], with_answers: bool, padding: int, start: int = 0) -> tuple[Tensor, Tensor, Tensor]:

@@ -6,10 +6,13 @@ weight, too. On a processor, which has no such kernel, the class's own way is ke
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from lalm.backbones._swapped import swap
 
 WITHOUT_KERNEL = ("cpu", "meta")
 PLAIN = ("LlamaRMSNorm", "Qwen2RMSNorm", "Qwen3RMSNorm")  # weight * x / rms(x), with `weight` and `variance_epsilon`
@@ -18,18 +21,12 @@ PLAIN = ("LlamaRMSNorm", "Qwen2RMSNorm", "Qwen3RMSNorm")  # weight * x / rms(x),
 def fuse_norms(module: nn.Module) -> None:
     """Make the norms of these classes within a module ones that ask for the kernel; weights and their names stay."""
     for part in module.modules():
-        plain = type(part)
-        if plain.__name__ in PLAIN:
-            if plain not in _CLASSES:
-                _CLASSES[plain] = _fused(plain)
-            part.__class__ = _CLASSES[plain]
+        if type(part).__name__ in PLAIN:
+            swap(part, _fused)
 
 
-_CLASSES: dict[type, type] = {}
-
-
-def _fused(plain: Any) -> type:
-    """The class of norms with a `forward` that is one kernel where there is one."""
+def _fused(plain: Any) -> Callable[..., Any]:
+    """The `forward` of norms that is one kernel where there is one."""
 
     def forward(self: Any, hidden_states: Tensor) -> Tensor:
         if hidden_states.device.type in WITHOUT_KERNEL or hidden_states.dtype != self.weight.dtype:
@@ -38,4 +35,4 @@ def _fused(plain: Any) -> type:
         with torch.autocast(hidden_states.device.type, enabled=False):  # it would make float32 of what comes out
             return nn.functional.rms_norm(hidden_states, self.weight.shape, self.weight, self.variance_epsilon)
 
-    return type(plain.__name__, (plain,), {"forward": forward, "plain_class": plain, "__module__": plain.__module__})
+    return forward

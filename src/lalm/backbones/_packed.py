@@ -13,10 +13,13 @@ Shapes: N positions of the beginning and all rows, K keys of all segments, H hea
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+
+from lalm.backbones._swapped import swap
 
 if TYPE_CHECKING:
     from lalm.backbones._attention import Layout
@@ -28,18 +31,12 @@ PLAIN = ("LlamaAttention", "Qwen2Attention", "Qwen3Attention")
 
 def use_packed(attention: Any) -> None:
     """Make attention of these classes one that does so where it can; its weights and their names stay."""
-    plain = type(attention)
-    if plain.__name__ in PLAIN:
-        if plain not in _CLASSES:
-            _CLASSES[plain] = _packed(plain)
-        attention.__class__ = _CLASSES[plain]
+    if type(attention).__name__ in PLAIN:
+        swap(attention, _packed)
 
 
-_CLASSES: dict[type, type] = {}
-
-
-def _packed(plain: Any) -> type:
-    """The class of attention with a `forward` for rows in one sequence (`_attention.Layout`) on a GPU."""
+def _packed(plain: Any) -> Callable[..., Any]:
+    """The `forward` of attention for rows in one sequence (`_attention.Layout`) on a GPU."""
 
     def forward(self: Any, hidden_states: Tensor, *args: Any, **given: Any) -> Any:
         layout = given.get("layout")
@@ -55,7 +52,7 @@ def _packed(plain: Any) -> type:
         found = _Packed.apply(*turned, value.view(heads), self.scaling, layout)
         return self.o_proj(found.reshape(1, len(found), -1)), None
 
-    return type(plain.__name__, (plain,), {"forward": forward, "plain_class": plain, "__module__": plain.__module__})
+    return forward
 
 
 def has_kernel(states: Tensor, width: int) -> bool:

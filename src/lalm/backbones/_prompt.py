@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from lalm.errors import ModelError
@@ -58,3 +59,10 @@ def end_of_turn(tokenizer: Any) -> int:
 def ids(tokenizer: Any, text: str) -> list[int]:
     """Tokens of a piece of a row; pieces are cut where no word goes on, so that they do not depend on one another."""
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def common_beginning(lists: Sequence[list[int]]) -> list[int]:
+    """The tokens that all lists begin with."""
+    first, last = min(lists), max(lists)
+    length = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
+    return list(first[:length])

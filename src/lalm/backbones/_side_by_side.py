@@ -10,6 +10,7 @@ w their width.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,55 +22,35 @@ if TYPE_CHECKING:
 
 
 class SideBySide(torch.autograd.Function):
-    """Attention [1, N, H, w] of query [1, H, N, w] to key, value [1, G, N, w] and those of the beginning [1, G, P, w]."""
+    """Attention [1, N, H, w] of `given`: query [1, H, N, w], key, value [1, G, N, w], and those two of the beginning [1, G, P, w]."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        before_key: Tensor,
-        before_value: Tensor,
-        scaling: float,
-        layout: Layout,
-    ) -> Tensor:
-        ctx.save_for_backward(query, key, value, before_key, before_value)
+    def forward(ctx: Any, scaling: float, layout: Layout, *given: Tensor) -> Tensor:
+        ctx.save_for_backward(*given)
         ctx.scaling, ctx.layout = scaling, layout
-        found = _attention(query, key, value, before_key, before_value, scaling, layout)
-        return found.transpose(1, 2).flatten(0, 1).index_select(0, layout.places(query.device))[None]
+        found = _attention(given, scaling, layout)
+        return found.transpose(1, 2).flatten(0, 1).index_select(0, layout.places(found.device))[None]
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         with torch.enable_grad():
             given = [one.detach().requires_grad_() for one in ctx.saved_tensors]
-            query, key, value, before_key, before_value = given
-            found = _attention(query, key, value, before_key, before_value, ctx.scaling, ctx.layout)
+            found = _attention(given, ctx.scaling, ctx.layout)
         back = _padded(grad[0], ctx.layout).transpose(1, 2)
-        return *torch.autograd.grad(found, given, back), None, None
+        return None, None, *torch.autograd.grad(found, given, back)
 
 
-def _attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    before_key: Tensor,
-    before_value: Tensor,
-    scaling: float,
-    layout: Layout,
-) -> Tensor:
+def _attention(given: Sequence[Tensor], scaling: float, layout: Layout) -> Tensor:
     """Attention [B, H, L, w] with the rows side by side."""
-    own = [_padded(one[0].transpose(0, 1), layout).transpose(1, 2) for one in (query, key, value)]
-    num_rows, num_heads, length, _ = own[0].shape
-    seen = [
-        torch.cat([before.expand(num_rows, -1, -1, -1), one], dim=2)
-        for before, one in zip((before_key, before_value), own[1:], strict=True)
-    ]
+    query, *own = (_padded(one[0].transpose(0, 1), layout).transpose(1, 2) for one in given[:3])
+    num_rows, num_heads, length, _ = query.shape
+    pairs = zip(given[3:], own, strict=True)
+    key, value = (torch.cat([before.expand(num_rows, -1, -1, -1), one], dim=2) for before, one in pairs)
     if (sharing := num_heads // key.shape[1]) > 1:
-        seen = [one.repeat_interleave(sharing, dim=1) for one in seen]
+        key, value = (one.repeat_interleave(sharing, dim=1) for one in (key, value))
     mask = layout.seen(length).to(query.device)
-    return scaled_dot_product_attention(own[0], seen[0], seen[1], mask, scale=scaling)
+    return scaled_dot_product_attention(query, key, value, mask, scale=scaling)
 
 
 def _padded(sequence: Tensor, layout: Layout) -> Tensor:

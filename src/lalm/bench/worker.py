@@ -86,11 +86,6 @@ class _Work:
             optimizer.zero_grad()
             yield total
 
-    @property
-    def count(self) -> Callable[[str], int]:
-        """The number of tokens of a text."""
-        return _counting(self.model)
-
     def autocast(self) -> torch.autocast:
         """As `lalm train` computes."""
         return torch.autocast(self.model.module.device.type, torch.bfloat16, enabled=bool(self.cfg.bf16))
@@ -203,7 +198,7 @@ def _others(work: _Work) -> list[Example]:
     """A batch of rows like those that are measured, of other lengths and words."""
     folder = work.folder / "others"
     folder.mkdir(exist_ok=True)
-    return material(folder, replace(work.scenario, name="others", num_steps=1), work.count)
+    return material(folder, replace(work.scenario, name="others", num_steps=1), _counting(work.model))
 
 
 def _equal(work: _Work) -> dict[str, Any]:
